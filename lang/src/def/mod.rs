@@ -1,0 +1,5 @@
+//! Names: what a module is called and which file it means.
+
+mod name;
+
+pub use name::{ModuleName, Root};

@@ -1,0 +1,44 @@
+//! The one door through which files reach the language.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Why a file could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// No such file.
+    #[error("no such file")]
+    NotFound,
+    /// Not text.
+    #[error("not UTF-8 (first bad byte at offset {0})")]
+    NotUtf8(usize),
+    /// Anything else, in the system's words.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// What a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Dir,
+    /// Anything else.
+    Other,
+}
+
+/// Files and links of a project. Paths are as written in the project: relative ones count from the base
+/// directory (the one of Raptor.toml, else the working directory); `$std/…` is the standard library.
+///
+/// Every call is an input of the evaluation: implementations record it.
+pub trait World: Sync {
+    /// The text of a file.
+    fn read(&self, path: &Path) -> Result<Arc<str>, ReadError>;
+
+    /// What a path is, following symbolic links; `None` if there is nothing.
+    fn kind(&self, path: &Path) -> Option<FileKind>;
+
+    /// Directory of a linked package (`$name`), relative to the base; `None` if it is not linked.
+    fn link(&self, name: &str) -> Option<PathBuf>;
+}

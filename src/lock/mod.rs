@@ -1,0 +1,56 @@
+//! `Raptor.lock`: the part of the internet that the build saw. Format in `spec/lock.md`.
+
+use serde::{Deserialize, Serialize};
+
+/// One recorded request of a RUN step, with the answer that every replay gives.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct NetworkEntry {
+    /// URL without fragment; `debian:/PATH` stands for a path below the mirror of the base.
+    pub url: String,
+    /// HTTP method.
+    pub method: String,
+    /// `Accept` header when it was not `*/*`.
+    pub accept: Option<String>,
+    /// sha256 (hex) of the request body, if it had one.
+    pub body: Option<String>,
+    /// HTTP status, below 500.
+    pub status: u16,
+    /// sha256 (hex) of the response body.
+    pub sha256: String,
+    /// Size of the response body, in bytes.
+    pub size: u64,
+    /// `Content-Type`, `Last-Modified`, `ETag`, `Location` and `Content-Encoding`, lower-case names, sorted.
+    pub headers: Vec<(String, String)>,
+}
+
+/// A pinned Debian base.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DebianPin {
+    /// Mirror as the image's own apt sources name it; where bytes are fetched from is a setting.
+    pub mirror: String,
+    /// `Date` of the Release file, in seconds since 1970: the epoch of everything built on it.
+    pub date: i64,
+    /// Components of the sources, usually `main`.
+    pub components: Vec<String>,
+    /// The packages, in the order in which they are unpacked.
+    pub packages: Vec<DebianPackage>,
+}
+
+/// One package of a pinned base.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct DebianPackage {
+    /// Package name.
+    pub name: String,
+    /// Version, with epoch and revision.
+    pub version: String,
+    /// Architecture of the file, `amd64` or `all`.
+    pub architecture: String,
+    /// Path relative to the mirror.
+    pub path: String,
+    /// sha256 (hex) of the file.
+    pub sha256: String,
+    /// Size in bytes.
+    pub size: u64,
+    /// `Essential: yes`: unpacked before anything runs.
+    pub essential: bool,
+}

@@ -1,0 +1,318 @@
+//! The tree hash: a blake3 Merkle hash over everything of a tree that a build can see.
+
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use fs_err as fs;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// Written before every node, so that a change of the encoding changes every hash.
+const DOMAIN: &[u8] = b"raptor-tree-1\0";
+/// Above this many bytes a file is read through a map and hashed by several threads.
+const LARGE: u64 = 1 << 20;
+
+/// Hash of a tree.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TreeHash([u8; 32]);
+
+/// A hash with the size of what it stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TreeInfo {
+    /// The hash.
+    pub hash: TreeHash,
+    /// Number of nodes, the root included.
+    pub entries: u64,
+    /// Sum of the sizes of regular files, in bytes; a hard-linked file counts once.
+    pub bytes: u64,
+}
+
+/// Whose files they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The owner that the calling process sees.
+    AsSeen,
+    /// root:root, whoever made them: for files that come from outside and get their owner later.
+    Root,
+}
+
+/// Why a tree has no hash.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// Reading failed; the message names the path.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Reading extended attributes failed.
+    #[error("cannot read the extended attributes of {path}: {source}")]
+    Xattr {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: rustix::io::Errno,
+    },
+    /// Sockets cannot be stored.
+    #[error("{0} is a socket; sockets cannot be stored")]
+    Socket(PathBuf),
+}
+
+/// Hashes a file or directory, contents in parallel.
+pub fn hash_tree(path: &Path, owner: Owner) -> Result<TreeInfo, TreeError> {
+    let root = Node::read(path.to_path_buf(), owner)?;
+    let mut info = Summary::default();
+    let mut links = HashMap::new();
+    let hash = info.digest(&root, Path::new(""), &mut links);
+    Ok(TreeInfo { hash: TreeHash(hash), entries: info.entries, bytes: info.bytes })
+}
+
+/// Extended attributes that are part of a tree (spec/store.md): all others are history or host policy.
+pub fn xattr_counts(name: &[u8]) -> bool {
+    name == b"security.capability"
+        || name == b"system.posix_acl_access"
+        || name == b"system.posix_acl_default"
+        || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+}
+
+/// Names and values of the extended attributes of `path` itself that pass `keep`, sorted.
+pub fn xattrs(path: &Path, keep: fn(&[u8]) -> bool) -> Result<Vec<(OsString, Vec<u8>)>, TreeError> {
+    let fail = |source| TreeError::Xattr { path: path.to_path_buf(), source };
+    let mut names = Vec::with_capacity(256);
+    loop {
+        match rustix::fs::llistxattr(path, rustix::buffer::spare_capacity(&mut names)) {
+            Ok(_) => break,
+            Err(rustix::io::Errno::RANGE) => names.reserve(65536),
+            Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
+            Err(err) => return Err(fail(err)),
+        }
+    }
+    let mut found = Vec::new();
+    for name in names.split(|&b| b == 0).filter(|n| !n.is_empty() && keep(n)) {
+        let name = OsStr::from_bytes(name);
+        let mut value = Vec::with_capacity(1024);
+        loop {
+            match rustix::fs::lgetxattr(path, name, rustix::buffer::spare_capacity(&mut value)) {
+                Ok(_) => break,
+                Err(rustix::io::Errno::RANGE) => value.reserve(65536),
+                Err(err) => return Err(fail(err)),
+            }
+        }
+        found.push((name.to_os_string(), value));
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// A node of the tree as read, before hard-link groups are known.
+struct Node {
+    meta: fs_meta::Meta,
+    xattrs: Vec<(OsString, Vec<u8>)>,
+    content: Content,
+}
+
+enum Content {
+    File([u8; 32]),
+    Dir(Vec<(OsString, Node)>),
+    Symlink(PathBuf),
+    Device,
+    Fifo,
+    Whiteout,
+}
+
+mod fs_meta {
+    /// The parts of `stat` that the hash or the link groups need.
+    pub struct Meta {
+        pub mode: u32,
+        pub uid: u32,
+        pub gid: u32,
+        pub mtime: i64,
+        pub size: u64,
+        pub rdev: u64,
+        pub link: Option<(u64, u64)>,
+        pub kind: u8,
+    }
+}
+
+impl Node {
+    fn read(path: PathBuf, owner: Owner) -> Result<Node, TreeError> {
+        let stat = fs::symlink_metadata(&path)?;
+        let kind = stat.file_type();
+        let (uid, gid) = match owner {
+            Owner::AsSeen => (stat.uid(), stat.gid()),
+            Owner::Root => (0, 0),
+        };
+        let mut meta = fs_meta::Meta {
+            mode: stat.mode() & 0o7777,
+            uid,
+            gid,
+            mtime: stat.mtime(),
+            size: stat.size(),
+            rdev: stat.rdev(),
+            link: None,
+            kind: b'?',
+        };
+        let content = if kind.is_dir() {
+            meta.kind = b'd';
+            let mut names = fs::read_dir(&path)?.map(|e| e.map(|e| e.file_name())).collect::<Result<Vec<_>, _>>()?;
+            names.sort();
+            let children = names
+                .into_par_iter()
+                .map(|name| Node::read(path.join(&name), owner).map(|node| (name, node)))
+                .collect::<Result<Vec<_>, _>>()?;
+            Content::Dir(children)
+        } else if kind.is_file() {
+            meta.kind = b'f';
+            meta.link = (stat.nlink() > 1).then_some((stat.dev(), stat.ino()));
+            Content::File(hash_file(&path, stat.size())?)
+        } else if kind.is_symlink() {
+            meta.kind = b'l';
+            Content::Symlink(fs::read_link(&path)?)
+        } else if kind.is_char_device() && stat.rdev() == 0 {
+            meta.kind = b'w';
+            Content::Whiteout
+        } else if kind.is_char_device() || kind.is_block_device() {
+            meta.kind = if kind.is_char_device() { b'c' } else { b'b' };
+            Content::Device
+        } else if kind.is_fifo() {
+            meta.kind = b'p';
+            Content::Fifo
+        } else {
+            return Err(TreeError::Socket(path));
+        };
+        let xattrs = match content {
+            Content::Whiteout => Vec::new(),
+            _ => xattrs(&path, xattr_counts)?,
+        };
+        Ok(Node { meta, xattrs, content })
+    }
+}
+
+fn hash_file(path: &Path, size: u64) -> Result<[u8; 32], TreeError> {
+    let mut hasher = blake3::Hasher::new();
+    if size >= LARGE {
+        hasher.update_mmap_rayon(path).map_err(|err| std::io::Error::new(err.kind(), format!("{}: {err}", path.display())))?;
+    } else {
+        hasher.update_reader(fs::File::open(path)?)?;
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
+#[derive(Default)]
+struct Summary {
+    entries: u64,
+    bytes: u64,
+}
+
+impl Summary {
+    /// Digest of a node; `at` is its path below the root, needed to name the first of several hard links.
+    fn digest(&mut self, node: &Node, at: &Path, links: &mut HashMap<(u64, u64), PathBuf>) -> [u8; 32] {
+        self.entries += 1;
+        let mut out = Encoder(blake3::Hasher::new());
+        out.0.update(DOMAIN);
+        if matches!(node.content, Content::Whiteout) {
+            out.0.update(b"w");
+            return out.finish();
+        }
+        if let Some(inode) = node.meta.link {
+            if let Some(first) = links.get(&inode) {
+                out.0.update(b"h");
+                out.bytes(first.as_os_str().as_bytes());
+                return out.finish();
+            }
+            links.insert(inode, at.to_path_buf());
+        }
+        out.0.update(&[node.meta.kind]);
+        out.u32(node.meta.mode);
+        out.u32(node.meta.uid);
+        out.u32(node.meta.gid);
+        out.0.update(&node.meta.mtime.to_le_bytes());
+        out.u32(node.xattrs.len() as u32);
+        for (name, value) in &node.xattrs {
+            out.bytes(name.as_bytes());
+            out.bytes(value);
+        }
+        match &node.content {
+            Content::File(content) => {
+                self.bytes += node.meta.size;
+                out.0.update(&node.meta.size.to_le_bytes());
+                out.0.update(content);
+            }
+            Content::Dir(children) => {
+                out.u32(children.len() as u32);
+                for (name, child) in children {
+                    out.bytes(name.as_bytes());
+                    let digest = self.digest(child, &at.join(name), links);
+                    out.0.update(&digest);
+                }
+            }
+            Content::Symlink(target) => out.bytes(target.as_os_str().as_bytes()),
+            Content::Device => {
+                out.u32(rustix::fs::major(node.meta.rdev));
+                out.u32(rustix::fs::minor(node.meta.rdev));
+            }
+            Content::Fifo | Content::Whiteout => {}
+        }
+        out.finish()
+    }
+}
+
+/// Little-endian integers and length-prefixed byte strings into a hash.
+struct Encoder(blake3::Hasher);
+
+impl Encoder {
+    fn u32(&mut self, value: u32) {
+        self.0.update(&value.to_le_bytes());
+    }
+
+    fn bytes(&mut self, value: &[u8]) {
+        self.0.update(&(value.len() as u64).to_le_bytes());
+        self.0.update(value);
+    }
+
+    fn finish(self) -> [u8; 32] {
+        *self.0.finalize().as_bytes()
+    }
+}
+
+impl TreeHash {
+    /// The 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for TreeHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for TreeHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TreeHash({self})")
+    }
+}
+
+impl FromStr for TreeHash {
+    type Err = blake3::HexError;
+
+    fn from_str(s: &str) -> Result<TreeHash, blake3::HexError> {
+        Ok(TreeHash(*blake3::Hash::from_hex(s)?.as_bytes()))
+    }
+}
+
+impl Serialize for TreeHash {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for TreeHash {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<TreeHash, D::Error> {
+        let text = String::deserialize(d)?;
+        text.parse().map_err(|_| serde::de::Error::custom(format!("`{text}` is not a 64-digit hexadecimal hash")))
+    }
+}

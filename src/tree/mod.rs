@@ -1,0 +1,5 @@
+//! Trees: a file or directory with all that counts of it, and its hash. Specified in `spec/store.md`.
+
+mod hash;
+
+pub use hash::{Owner, TreeError, TreeHash, TreeInfo, hash_tree, xattr_counts, xattrs};
