@@ -3,12 +3,12 @@
 //! Nothing in this crate does I/O: files enter through [`world::World`].
 //! Parsing never fails; it returns a tree and a list of [`diag::Diagnostic`]s.
 
-pub mod source;
+pub mod def;
 pub mod diag;
+pub mod manifest;
+pub mod program;
+pub mod source;
 pub mod stmt;
 pub mod syntax;
-pub mod def;
-pub mod world;
 pub mod template;
-pub mod program;
-pub mod manifest;
+pub mod world;

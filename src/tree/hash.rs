@@ -156,7 +156,8 @@ impl Node {
         };
         let content = if kind.is_dir() {
             meta.kind = b'd';
-            let mut names = fs::read_dir(&path)?.map(|e| e.map(|e| e.file_name())).collect::<Result<Vec<_>, _>>()?;
+            let mut names =
+                fs::read_dir(&path)?.map(|e| e.map(|e| e.file_name())).collect::<Result<Vec<_>, _>>()?;
             names.sort();
             let children = names
                 .into_par_iter()
@@ -193,7 +194,9 @@ impl Node {
 fn hash_file(path: &Path, size: u64) -> Result<[u8; 32], TreeError> {
     let mut hasher = blake3::Hasher::new();
     if size >= LARGE {
-        hasher.update_mmap_rayon(path).map_err(|err| std::io::Error::new(err.kind(), format!("{}: {err}", path.display())))?;
+        hasher
+            .update_mmap_rayon(path)
+            .map_err(|err| std::io::Error::new(err.kind(), format!("{}: {err}", path.display())))?;
     } else {
         hasher.update_reader(fs::File::open(path)?)?;
     }
@@ -313,6 +316,7 @@ impl Serialize for TreeHash {
 impl<'de> Deserialize<'de> for TreeHash {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<TreeHash, D::Error> {
         let text = String::deserialize(d)?;
-        text.parse().map_err(|_| serde::de::Error::custom(format!("`{text}` is not a 64-digit hexadecimal hash")))
+        text.parse()
+            .map_err(|_| serde::de::Error::custom(format!("`{text}` is not a 64-digit hexadecimal hash")))
     }
 }
