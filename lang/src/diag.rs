@@ -80,6 +80,7 @@ codes! {
     FromCycle = "E0304", Error, "FROM leads back to the file itself.";
     UnknownPackage = "E0305", Error, "A module names a package that is not linked.";
     BadReference = "E0306", Error, "An image or base reference is malformed.";
+    BadMount = "E0307", Error, "A mount lacks its source, or has one that it cannot take.";
     ManifestSyntax = "E0401", Error, "Raptor.toml does not parse.";
     ManifestValue = "E0402", Error, "A value in Raptor.toml has the wrong type or is missing.";
     Ineffective = "W0501", Warning, "A statement has no effect.";

@@ -17,7 +17,7 @@ use crate::tree::{self, Owner, TreeError, TreeHash, TreeInfo};
 
 pub use layout::{Key, default_root};
 pub use record::Realized;
-pub use work::{KeyLock, WorkDir};
+pub use work::{KeyLock, WorkDir, set_mtime};
 
 /// Version of the layout; stores of a newer one are refused.
 const VERSION: u32 = 1;
@@ -169,15 +169,8 @@ impl Store {
         let executable = fs::metadata(file)?.mode() & 0o111 != 0;
         fs::set_permissions(file, std::fs::Permissions::from_mode(if executable { 0o755 } else { 0o644 }))?;
         work::set_mtime(file, 0)?;
-        let info = tree::hash_tree(file, Owner::Root)?;
+        let info = tree::hash_tree(file, Owner::Imported)?;
         self.register(file, &info)?;
-        Ok(info)
-    }
-
-    /// Moves a directory, already normalised, into the store as files of root.
-    pub fn add_dir(&self, dir: &Path) -> Result<TreeInfo> {
-        let info = tree::hash_tree(dir, Owner::Root)?;
-        self.register(dir, &info)?;
         Ok(info)
     }
 
