@@ -83,6 +83,7 @@ codes! {
     BadMount = "E0307", Error, "A mount lacks its source, or has one that it cannot take.";
     ManifestSyntax = "E0401", Error, "Raptor.toml does not parse.";
     ManifestValue = "E0402", Error, "A value in Raptor.toml has the wrong type or is missing.";
+    StepFailed = "E0601", Error, "A step of a layer failed while it was built.";
     Ineffective = "W0501", Warning, "A statement has no effect.";
     DiffersFromUpstream = "W0502", Warning, "The older Raptor read this differently.";
     UnknownKey = "W0503", Warning, "Raptor.toml has a key that nothing reads.";

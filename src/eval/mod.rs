@@ -48,7 +48,7 @@ pub struct Provenance {
 /// One evaluation; results are shared between all targets asked of it.
 pub struct Evaluator<'a> {
     project: &'a dyn Project,
-    lock: &'a Lock,
+    lock: Lock,
     /// Every file that was read.
     pub sources: Sources,
     /// Problems found so far, warnings included.
@@ -81,7 +81,7 @@ pub struct StackLayer {
 
 impl<'a> Evaluator<'a> {
     /// An evaluator that has seen nothing yet.
-    pub fn new(project: &'a dyn Project, lock: &'a Lock) -> Evaluator<'a> {
+    pub fn new(project: &'a dyn Project, lock: Lock) -> Evaluator<'a> {
         Evaluator {
             project,
             lock,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use crate::derivation::DrvId;
-use crate::store::Store;
+use crate::store::{Key, Store};
 
 /// Lines of output kept for error messages.
 const TAIL: usize = 12;
@@ -25,7 +25,7 @@ impl Log {
     /// A new log that takes the place of an older one when finished.
     pub fn create(work: &Path, id: &DrvId, store: &Store) -> std::io::Result<Log> {
         let out = zstd::Encoder::new(fs::File::create(work.join("log.zst"))?, 3)?;
-        Ok(Log { file: log_file(store, id), out, tail: Default::default(), line: Vec::new() })
+        Ok(Log { file: store.log_file(&id.to_string()), out, tail: Default::default(), line: Vec::new() })
     }
 
     /// The heading of a step; the output kept for messages starts anew.
@@ -68,9 +68,21 @@ impl Log {
     }
 }
 
-/// The log of a derivation; `None` if it was never built here.
-pub fn read_log(store: &Store, id: &DrvId) -> std::io::Result<Option<Vec<u8>>> {
-    let file = match fs::File::open(log_file(store, id)) {
+/// Gives the log of a derivation a second name, the key of its result: ids change when the lock does.
+pub fn name_by_key(store: &Store, id: &DrvId, key: &Key) -> std::io::Result<()> {
+    let (from, to) = (store.log_file(&id.to_string()), store.log_file(&key.to_string()));
+    match fs::hard_link(&from, &to) {
+        Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => {
+            fs::remove_file(&to)?;
+            fs::hard_link(from, to)
+        }
+        other => other,
+    }
+}
+
+/// The log with this name, a derivation id or a key; `None` if there is none.
+pub fn read_log(store: &Store, name: &str) -> std::io::Result<Option<Vec<u8>>> {
+    let file = match fs::File::open(store.log_file(name)) {
         Ok(file) => file,
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(err) => return Err(err),
@@ -78,8 +90,4 @@ pub fn read_log(store: &Store, id: &DrvId) -> std::io::Result<Option<Vec<u8>>> {
     let mut text = Vec::new();
     zstd::Decoder::new(file)?.read_to_end(&mut text)?;
     Ok(Some(text))
-}
-
-fn log_file(store: &Store, id: &DrvId) -> PathBuf {
-    store.root().join("log").join(format!("{id}.zst"))
 }

@@ -4,6 +4,7 @@ mod bootstrap;
 mod apt;
 mod error;
 mod graph;
+mod known;
 mod log;
 mod realize;
 
@@ -21,7 +22,9 @@ use crate::world::Files;
 
 pub use error::{Failure, RealizeError};
 pub use graph::realize;
+pub use known::{key_of, recall, remember};
 pub use log::read_log;
+pub use realize::{LayersMount, layer_entry_name, layers_mount};
 
 /// What realizing needs from outside.
 pub struct Context<'a> {

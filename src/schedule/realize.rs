@@ -54,6 +54,7 @@ pub fn realize_one(
         }
         Derivation::Run(it) => (job.run(it)?, key),
     };
+    super::log::name_by_key(&ctx.store, &id, &key)?;
     let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
     ctx.store.set_realized(&key, &Realized { output, millis })?;
     Ok(Built { output, reused: false })
@@ -384,7 +385,7 @@ pub fn layers_mount(dest: &str, targets: &[LayersMount], out: &mut Vec<Mount>) {
         .map(|(target, layers)| (target.as_str(), layers.iter().map(|(name, _)| name.as_str()).collect()))
         .collect();
     let names: Vec<&str> = targets.iter().map(|(target, _)| target.as_str()).collect();
-    let json = serde_json::json!({ "targets": names, "layers": layers });
+    let json = serde_json::json!({ "layers": layers, "targets": names });
     // Values of strings and lists always have a text.
     let text = serde_json::to_string_pretty(&json).unwrap_or_default() + "\n";
     out.push(Mount { dest: format!("{dest}/raptor.json"), source: MountSource::Text(text) });
