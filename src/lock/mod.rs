@@ -51,6 +51,6 @@ pub struct DebianPackage {
     pub sha256: String,
     /// Size in bytes.
     pub size: u64,
-    /// `Essential: yes`: unpacked before anything runs.
+    /// `Essential: yes`, or needed by such a package: unpacked before anything runs.
     pub essential: bool,
 }

@@ -1,1 +1,4 @@
 //! (under construction)
+
+pub mod apt;
+pub mod bootstrap;

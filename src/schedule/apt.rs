@@ -1,0 +1,28 @@
+//! Settings of apt for RUN steps: nothing that differs between two runs, or is of no use later, stays in a layer.
+
+/// Where RUN steps find the text of [`apt_conf`]; `APT_CONFIG` must name it. Below `/run`, so that no image
+/// keeps it.
+pub const APT_CONF: &str = "/run/raptor/apt.conf";
+
+/// The settings. Package lists stay in the image, because files of users run `apt-get update` in one layer and
+/// `apt-get install` in a later one.
+pub fn apt_conf() -> &'static str {
+    r#"// Caches are faster to make than to keep, and their bytes depend on addresses.
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+Dir::Cache::archives "/run/raptor/apt/archives";
+// Logs hold times.
+Dir::Log::Terminal "/dev/null";
+Dir::Log::History "/dev/null";
+Dir::Log::Planner "/dev/null";
+DPkg::Options { "--log=/dev/null"; "--force-unsafe-io"; };
+DPkg::Use-Pty "false";
+// Small lists: compressed, in one language, as whole files.
+Acquire::GzipIndexes "true";
+Acquire::Languages "none";
+Acquire::PDiffs "false";
+// A recorded answer is as good as on its first day.
+Acquire::Check-Valid-Until "false";
+Acquire::Check-Date "false";
+"#
+}
