@@ -61,7 +61,6 @@ pub fn steps(
     steps.push(Step::UnpackDebs { debs: unpacked.map(|(_, deb)| deb.clone()).collect() });
     // dpkg wants its database to exist, even if nothing is in it.
     steps.push(write("/var/lib/dpkg/status", ""));
-    steps.push(write("/var/lib/dpkg/available", ""));
     // Users and groups first: scripts of other essential packages use them without saying so.
     let users = |it: &&DebianPackage| it.name == "base-passwd";
     steps.extend(dpkg("--install", true, essential(true).filter(users)));
@@ -69,6 +68,8 @@ pub fn steps(
     // Unpacking does not wait for pre-dependencies to be configured; configuring does wait for dependencies.
     steps.extend(dpkg("--unpack", true, essential(false)));
     steps.push(run(dpkg_argv(&["--configure", "--pending"])));
+    // Tools that make images expect the file; the text is debootstrap's.
+    steps.push(write("/etc/fstab", "# UNCONFIGURED FSTAB FOR BASE SYSTEM\n"));
     steps.push(write("/etc/apt/sources.list.d/debian.sources", &sources(mirror, suite, components)));
     steps.push(run(vec!["sh".to_string(), format!("{RUN}/{FINISH_NAME}")]));
 

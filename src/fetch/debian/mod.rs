@@ -163,22 +163,15 @@ pub fn pin(
     Ok(pin)
 }
 
-/// The packages of a pin as downloads, in its order; should `fetch_from` fail, the pinned mirror is tried.
-pub fn wanted(pin: &DebianPin, fetch_from: &Mirror) -> Vec<Wanted> {
-    let urls = |path: &str| {
-        let mut urls = vec![fetch_from.file(path)];
-        if pin.mirror != fetch_from.url {
-            urls.push(format!("{}/{path}", pin.mirror));
-        }
-        urls
-    };
+/// Packages as downloads, in their order; each may come from any of `mirrors`, tried in order.
+pub fn wanted(packages: &[DebianPackage], mirrors: &[Mirror]) -> Vec<Wanted> {
     let wanted = |it: &DebianPackage| Wanted {
         name: format!("{}_{}_{}.deb", it.name, it.version, it.architecture),
-        urls: urls(&it.path),
+        urls: mirrors.iter().map(|mirror| mirror.file(&it.path)).collect(),
         sha256: it.sha256.clone(),
         size: it.size,
     };
-    pin.packages.iter().map(wanted).collect()
+    packages.iter().map(wanted).collect()
 }
 
 type Get<'a> = dyn FnMut(&str) -> Result<Vec<u8>, Error> + 'a;
