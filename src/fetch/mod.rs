@@ -1,1 +1,14 @@
-//! (under construction)
+//! Everything that comes from the network: plain downloads, Debian mirrors, and the proxy of RUN steps.
+//!
+//! Bodies end in the store, by digest; nothing here decides what is wanted.
+
+pub mod debian;
+mod download;
+mod http;
+pub mod proxy;
+
+pub use download::Wanted;
+pub use http::{Client, Error, Retry, Settings};
+
+#[cfg(test)]
+mod origin;

@@ -1,6 +1,10 @@
 //! `Raptor.lock`: the part of the internet that the build saw. Format in `spec/lock.md`.
 
+mod file;
+
 use serde::{Deserialize, Serialize};
+
+pub use file::{Lock, LockError};
 
 /// One recorded request of a RUN step, with the answer that every replay gives.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,7 +23,8 @@ pub struct NetworkEntry {
     pub sha256: String,
     /// Size of the response body, in bytes.
     pub size: u64,
-    /// `Content-Type`, `Last-Modified`, `ETag`, `Location` and `Content-Encoding`, lower-case names, sorted.
+    /// `Content-Type`, `Last-Modified`, `ETag`, `Location` and `Content-Encoding` (for HEAD also
+    /// `Content-Length`), lower-case names, sorted.
     pub headers: Vec<(String, String)>,
 }
 
@@ -51,6 +56,6 @@ pub struct DebianPackage {
     pub sha256: String,
     /// Size in bytes.
     pub size: u64,
-    /// `Essential: yes`: unpacked before anything runs.
+    /// `Essential: yes`, or needed by such a package: unpacked before anything runs.
     pub essential: bool,
 }

@@ -130,6 +130,13 @@ pub enum Step {
         /// Mode and owner; mode default 0755.
         attrs: Attrs,
     },
+    /// Makes a symbolic link where nothing is yet.
+    Symlink {
+        /// What the link says.
+        target: String,
+        /// Absolute.
+        path: String,
+    },
     /// Copies trees. Into `dest` when that is a directory, ends in `/`, or there are several sources; a
     /// directory source gives its *content* to `dest`.
     Copy {
@@ -140,7 +147,8 @@ pub enum Step {
         /// Mode and owner; mode default that of the source, owner default root:root.
         attrs: Attrs,
     },
-    /// Unpacks the data members of Debian packages over the root, in order.
+    /// Unpacks the data members of Debian packages over the root, in order. Where a package has a directory and
+    /// the root a symbolic link to one, the link stays and is followed (merged `/usr`).
     UnpackDebs {
         /// Names of trees that are `.deb` files.
         debs: Vec<String>,

@@ -1,0 +1,539 @@
+//! The HTTP client: proxies and certificates of this machine, time limits, retries, and an off switch.
+//!
+//! Bodies are handed out exactly as they are sent; nobody decodes them.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use ureq::config::Config;
+use ureq::http::{HeaderMap, Request, Response, Uri, header};
+use ureq::tls::{PemItem, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::{Agent, Body, ProxyProtocol};
+
+use crate::store;
+
+/// Time for a connection, with name lookup and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time that a server may be silent.
+const READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where distributions keep the certificates that the machine trusts.
+const CA_BUNDLES: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// How this machine reaches the network.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Every request is an error.
+    pub offline: bool,
+    /// HTTP proxy for `http:` URLs, used by CONNECT.
+    pub http_proxy: Option<String>,
+    /// HTTP proxy for `https:` URLs.
+    pub https_proxy: Option<String>,
+    /// Hosts that are reached without a proxy: `host`, `.suffix`, `*.suffix`, `*`.
+    pub no_proxy: Vec<String>,
+    /// PEM file of the certificates to trust; else the machine's, else those of Mozilla.
+    pub ca_file: Option<PathBuf>,
+    /// Addresses of hosts (`host:port`) that are not looked up.
+    pub hosts: BTreeMap<String, SocketAddr>,
+    /// What is done about failures that may pass.
+    pub retry: Retry,
+}
+
+/// Patience with servers.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Tries in all, at least 1.
+    pub attempts: u32,
+    /// Wait before the second try; doubled for each further one.
+    pub first_wait: Duration,
+    /// Longest wait, also when the server asks for more.
+    pub longest_wait: Duration,
+}
+
+impl Settings {
+    /// The settings that the environment makes: `http_proxy`, `https_proxy`, `all_proxy`, `no_proxy` in lower
+    /// or upper case, `SSL_CERT_FILE`.
+    pub fn from_env() -> Settings {
+        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let either = |name: &str| var(name).or_else(|| var(&name.to_uppercase()));
+        let all = either("all_proxy");
+        let no_proxy = either("no_proxy").unwrap_or_default();
+        Settings {
+            offline: false,
+            http_proxy: either("http_proxy").or_else(|| all.clone()),
+            https_proxy: either("https_proxy").or(all),
+            no_proxy: no_proxy
+                .split(',')
+                .map(|it| it.trim().to_owned())
+                .filter(|it| !it.is_empty())
+                .collect(),
+            ca_file: var("SSL_CERT_FILE").map(PathBuf::from),
+            hosts: BTreeMap::new(),
+            retry: Retry {
+                attempts: 5,
+                first_wait: Duration::from_millis(500),
+                longest_wait: Duration::from_secs(30),
+            },
+        }
+    }
+}
+
+/// Why something could not be fetched.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The network is switched off.
+    #[error("{url} is needed, but the network is switched off (--offline)")]
+    Offline {
+        /// What was wanted.
+        url: String,
+    },
+    /// No answer.
+    #[error("{url}: {source}")]
+    Request {
+        /// What was wanted.
+        url: String,
+        /// What happened.
+        source: Box<ureq::Error>,
+    },
+    /// An answer, but not the body.
+    #[error("{url}: the server answered {status}")]
+    Status {
+        /// What was wanted.
+        url: String,
+        /// Status of the answer.
+        status: u16,
+    },
+    /// More bytes than the caller takes.
+    #[error("{url}: longer than {limit} bytes")]
+    TooLong {
+        /// What was wanted.
+        url: String,
+        /// The limit.
+        limit: u64,
+    },
+    /// Not UTF-8.
+    #[error("{url}: not UTF-8 text")]
+    NotText {
+        /// What was wanted.
+        url: String,
+    },
+    /// Not the bytes that are pinned.
+    #[error("{url}: wrong size: expected {expected} bytes, found {found}")]
+    Size {
+        /// Where it came from.
+        url: String,
+        /// Pinned size.
+        expected: u64,
+        /// Size of what came.
+        found: u64,
+    },
+    /// Not the bytes that are pinned.
+    #[error("{url}: wrong content: expected sha256 {expected}, found {found}")]
+    Digest {
+        /// Where it came from.
+        url: String,
+        /// Pinned digest.
+        expected: String,
+        /// Digest of what came.
+        found: String,
+    },
+    /// Every place failed.
+    #[error("{name} could not be fetched: {}", .failures.iter().map(Error::to_string).collect::<Vec<_>>().join("; "))]
+    Everywhere {
+        /// What was wanted.
+        name: String,
+        /// One failure per URL, in their order.
+        failures: Vec<Error>,
+    },
+    /// The request itself makes no sense.
+    #[error("{name}: {reason}")]
+    Wanted {
+        /// What was wanted.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A setting makes no sense.
+    #[error("{setting}: {reason}")]
+    Setting {
+        /// Variable or file.
+        setting: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The store could not do it.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// Somebody else's failure ended this.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// Status of the answer, if there was one and it is the reason.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Error::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// A client; clones share its connections.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: Settings,
+    tls: TlsConfig,
+    /// Agents for `http:` and `https:`, by [`Reach`].
+    agents: BTreeMap<(bool, Reach), Agent>,
+}
+
+/// Which hosts a request may go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reach {
+    /// Any that this machine reaches.
+    Any,
+    /// Not this machine and what is private to its links: for requests of code that is not trusted.
+    Public,
+}
+
+/// What becomes of redirects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Redirects {
+    /// They are followed.
+    Follow,
+    /// They are the answer.
+    Keep,
+}
+
+/// A request.
+pub(super) struct Call<'a> {
+    pub method: &'a str,
+    pub url: &'a str,
+    pub headers: HeaderMap,
+    pub body: Option<&'a [u8]>,
+    pub redirects: Redirects,
+    pub reach: Reach,
+}
+
+impl<'a> Call<'a> {
+    /// A plain GET, for our own use.
+    pub fn get(url: &'a str) -> Call<'a> {
+        let redirects = Redirects::Follow;
+        Call { method: "GET", url, headers: HeaderMap::new(), body: None, redirects, reach: Reach::Any }
+    }
+}
+
+impl Client {
+    /// A client with these settings.
+    pub fn new(settings: Settings) -> Result<Client, Error> {
+        let tls = TlsConfig::builder().root_certs(root_certs(settings.ca_file.as_deref())?).build();
+        Client::connect(settings, tls)
+    }
+
+    fn connect(settings: Settings, tls: TlsConfig) -> Result<Client, Error> {
+        let mut agents = BTreeMap::new();
+        for secure in [false, true] {
+            let setting = if secure { "https_proxy" } else { "http_proxy" };
+            let url = if secure { &settings.https_proxy } else { &settings.http_proxy };
+            let proxy = url.as_deref().map(|url| proxy(setting, url, &settings.no_proxy)).transpose()?;
+            for reach in [Reach::Any, Reach::Public] {
+                let config = Config::builder()
+                    .http_status_as_error(false)
+                    .user_agent(concat!("raptor/", env!("CARGO_PKG_VERSION")))
+                    .accept_encoding("identity")
+                    .timeout_resolve(Some(CONNECT_TIMEOUT))
+                    .timeout_connect(Some(CONNECT_TIMEOUT))
+                    .timeout_recv_response(Some(READ_TIMEOUT))
+                    .timeout_per_read(Some(READ_TIMEOUT))
+                    .timeout_per_write(Some(READ_TIMEOUT))
+                    .allow_non_standard_methods(true)
+                    .max_idle_connections_per_host(8)
+                    .proxy(proxy.clone())
+                    .tls_config(tls.clone())
+                    .build();
+                let names = Names { pinned: settings.hosts.clone(), reach };
+                let agent = Agent::with_parts(config, DefaultConnector::default(), names);
+                agents.insert((secure, reach), agent);
+            }
+        }
+        Ok(Client { shared: Arc::new(Shared { settings, tls, agents }) })
+    }
+
+    /// A client of the same settings with connections of its own.
+    pub(super) fn separate(&self) -> Result<Client, Error> {
+        Client::connect(self.shared.settings.clone(), self.shared.tls.clone())
+    }
+
+    /// Ends what this client and its clones are doing, now and later.
+    pub(super) fn shut_down(&self) {
+        self.shared.agents.values().for_each(|agent| agent.clone().shutdown());
+    }
+
+    /// Every request will fail, because the settings say so.
+    pub fn is_offline(&self) -> bool {
+        self.shared.settings.offline
+    }
+
+    /// Patience of this client with one request.
+    pub(super) fn patience(&self) -> Patience {
+        let Retry { attempts, first_wait, longest_wait } = self.shared.settings.retry;
+        Patience { left: attempts.saturating_sub(1), wait: first_wait, longest_wait }
+    }
+
+    /// The body of a URL as text, of at most `limit` bytes.
+    pub fn get_text(&self, url: &str, limit: u64) -> Result<String, Error> {
+        String::from_utf8(self.get_bytes(url, limit)?).map_err(|_| Error::NotText { url: url.to_owned() })
+    }
+
+    /// The body of a URL, of at most `limit` bytes.
+    pub fn get_bytes(&self, url: &str, limit: u64) -> Result<Vec<u8>, Error> {
+        let mut patience = self.patience();
+        loop {
+            let error = match self.get_bytes_once(url, limit) {
+                Ok(bytes) => return Ok(bytes),
+                Err(error) => error,
+            };
+            if !error.failure.is_transient() || !patience.again(error.retry_after, &AtomicBool::new(false)) {
+                return Err(error.failure);
+            }
+        }
+    }
+
+    fn get_bytes_once(&self, url: &str, limit: u64) -> Result<Vec<u8>, Refused> {
+        let response = self.call(&Call::get(url))?;
+        Refused::unless_ok(url, &response)?;
+        let mut bytes = Vec::new();
+        let mut reader = response.into_body().into_reader().take(limit.saturating_add(1));
+        reader.read_to_end(&mut bytes).map_err(|err| request_error(url, err.into()))?;
+        if bytes.len() as u64 > limit {
+            return Err(Error::TooLong { url: url.to_owned(), limit }.into());
+        }
+        Ok(bytes)
+    }
+
+    /// Sends a request once; any status is an answer.
+    pub(super) fn call(&self, call: &Call) -> Result<Response<Body>, Error> {
+        let Call { method, url, .. } = *call;
+        if self.is_offline() {
+            return Err(Error::Offline { url: url.to_owned() });
+        }
+        let failed = |source: ureq::Error| request_error(url, source);
+        let uri: Uri = url.parse().map_err(|err| failed(ureq::http::Error::from(err).into()))?;
+        let secure = uri.scheme_str() == Some("https");
+        let Some(agent) = self.shared.agents.get(&(secure, call.reach)) else {
+            return Err(failed(ureq::Error::BadUri(url.to_owned())));
+        };
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(headers) = request.headers_mut() {
+            headers.extend(call.headers.clone());
+        }
+        let redirects = if call.redirects == Redirects::Follow { 10 } else { 0 };
+        let response = match call.body {
+            Some(body) => {
+                let request = request.body(body).map_err(|err| failed(err.into()))?;
+                agent.run(agent.configure_request(request).max_redirects(redirects).build())
+            }
+            None => {
+                let request = request.body(()).map_err(|err| failed(err.into()))?;
+                agent.run(agent.configure_request(request).max_redirects(redirects).build())
+            }
+        };
+        response.map_err(failed)
+    }
+}
+
+pub(super) fn request_error(url: &str, source: ureq::Error) -> Error {
+    Error::Request { url: url.to_owned(), source: Box::new(source) }
+}
+
+/// A failure, and when the server asks us to come back.
+pub(super) struct Refused {
+    pub failure: Error,
+    pub retry_after: Option<Duration>,
+}
+
+impl Refused {
+    fn unless_ok(url: &str, response: &Response<Body>) -> Result<(), Refused> {
+        match response.status().as_u16() {
+            200 | 206 => Ok(()),
+            status => Err(Refused {
+                failure: Error::Status { url: url.to_owned(), status },
+                retry_after: retry_after(response.headers()),
+            }),
+        }
+    }
+
+    /// As [`Refused::unless_ok`], for callers that asked for the rest of a body.
+    pub fn unless_content(url: &str, response: &Response<Body>) -> Result<(), Refused> {
+        if response.status() == 416 { Ok(()) } else { Refused::unless_ok(url, response) }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(failure: Error) -> Refused {
+        Refused { failure, retry_after: None }
+    }
+}
+
+/// Statuses that say "not now" rather than anything about the request.
+pub(super) fn is_transient_status(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429 | 500..)
+}
+
+/// `Retry-After` in seconds; a date is as good as nothing.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+impl Error {
+    /// May another try succeed?
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Error::Status { status, .. } => is_transient_status(*status),
+            Error::Request { source, .. } => match &**source {
+                ureq::Error::Io(err) => !matches!(
+                    err.kind(),
+                    // Certificates that are not trusted, forbidden addresses, a client that was shut down.
+                    std::io::ErrorKind::InvalidData
+                        | std::io::ErrorKind::PermissionDenied
+                        | std::io::ErrorKind::NotConnected
+                ),
+                ureq::Error::Timeout(_) | ureq::Error::ConnectionFailed | ureq::Error::Protocol(_) => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// Counts the tries of one request and waits between them.
+pub(super) struct Patience {
+    left: u32,
+    wait: Duration,
+    longest_wait: Duration,
+}
+
+impl Patience {
+    /// Waits for the next try; false if there is none or `cancel` is set meanwhile.
+    pub fn again(&mut self, asked: Option<Duration>, cancel: &AtomicBool) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        self.left -= 1;
+        let until = Instant::now() + asked.unwrap_or(self.wait).min(self.longest_wait);
+        self.wait = self.wait.saturating_mul(2);
+        loop {
+            if cancel.load(Ordering::Relaxed) {
+                return false;
+            }
+            let rest = until.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return true;
+            }
+            std::thread::sleep(rest.min(Duration::from_millis(50)));
+        }
+    }
+}
+
+fn proxy(setting: &str, url: &str, no_proxy: &[String]) -> Result<ureq::Proxy, Error> {
+    let wrong = |reason: &str| Error::Setting { setting: setting.to_owned(), reason: reason.to_owned() };
+    let parsed = ureq::Proxy::new(url).map_err(|_| wrong("not the URL of a proxy"))?;
+    if !matches!(parsed.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
+        return Err(wrong("only http and https proxies are supported"));
+    }
+    let mut builder = ureq::Proxy::builder(parsed.protocol()).host(parsed.host()).port(parsed.port());
+    if let Some(user) = parsed.username() {
+        builder = builder.username(user);
+    }
+    if let Some(password) = parsed.password() {
+        builder = builder.password(password);
+    }
+    let builder = no_proxy.iter().fold(builder, |builder, host| builder.no_proxy(host));
+    builder.build().map_err(|_| wrong("not the URL of a proxy"))
+}
+
+fn root_certs(ca_file: Option<&Path>) -> Result<RootCerts, Error> {
+    let Some(path) = ca_file.or_else(|| CA_BUNDLES.iter().map(Path::new).find(|path| path.is_file())) else {
+        return Ok(RootCerts::WebPki);
+    };
+    let pem = std::fs::read(path).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
+    let certs: Vec<_> = ureq::tls::parse_pem(&pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(cert)) => Some(cert),
+            _ => None,
+        })
+        .collect();
+    if certs.is_empty() {
+        let setting = path.display().to_string();
+        return Err(Error::Setting { setting, reason: "there is no certificate in this file".into() });
+    }
+    Ok(RootCerts::from(certs))
+}
+
+/// Looks names up, and keeps untrusted requests away from this machine's own services.
+#[derive(Debug)]
+struct Names {
+    pinned: BTreeMap<String, SocketAddr>,
+    reach: Reach,
+}
+
+impl Resolver for Names {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
+        let name = format!("{}:{port}", uri.host().unwrap_or_default());
+        if let Some(addr) = self.pinned.get(&name) {
+            let mut addrs = self.empty();
+            addrs.push(*addr);
+            return Ok(addrs);
+        }
+        let addrs = DefaultResolver::default().resolve(uri, config, timeout)?;
+        match addrs.iter().find(|addr| self.reach == Reach::Public && is_internal(addr.ip())) {
+            None => Ok(addrs),
+            Some(addr) => {
+                let message = format!("{name} is {}, an address of this machine", addr.ip());
+                Err(ureq::Error::Io(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message)))
+            }
+        }
+    }
+}
+
+/// Addresses that mean this machine, or its link: metadata services of clouds are there.
+pub(super) fn is_internal(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.octets()[0] == 0
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local(),
+    }
+}

@@ -1,0 +1,145 @@
+//! How a Debian root comes into being inside a sandbox: pure planning, from a list of packages to steps.
+//!
+//! Nothing of the host is used. The essential packages are unpacked by the sandbox itself; then their own dpkg
+//! installs them properly, and after them the rest. Specified in `spec/debian.md`.
+
+use std::collections::BTreeMap;
+
+use debversion::Version;
+
+use crate::lock::DebianPackage;
+use crate::sandbox::{Attrs, Mount, MountSource, Step};
+
+/// Where the packages are mounted.
+const DEBS: &str = "/run/raptor/debs";
+/// Where run files appear.
+const RUN: &str = "/run/raptor";
+/// Name of the run file with [`FINISH`].
+const FINISH_NAME: &str = "bootstrap-finish.sh";
+
+/// Checks the result and writes down which packages are there only because others need them, so that
+/// `apt-get autoremove` knows.
+const FINISH: &str = r#"set -e
+problems=$(dpkg --audit; dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\n' | grep -v '^ii ' || true)
+if [ -n "$problems" ]; then
+    printf 'these packages are not properly installed:\n%s\n' "$problems" >&2
+    exit 1
+fi
+architecture=$(dpkg --print-architecture)
+dpkg-query -W -f '${Essential} ${Priority} ${Package}\n' | while read -r essential priority package; do
+    case "$essential $priority $package" in
+        "yes "* | *" required "* | *" apt") ;;
+        *) printf 'Package: %s\nArchitecture: %s\nAuto-Installed: 1\n\n' "$package" "$architecture" ;;
+    esac
+done > /var/lib/apt/extended_states
+rm -f /var/lib/dpkg/*-old /var/cache/debconf/*-old /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow-
+"#;
+
+/// A root to be made: parts of a sandbox request with no lower trees.
+#[derive(Clone, Debug)]
+pub struct BootstrapPlan {
+    /// What to do.
+    pub steps: Vec<Step>,
+    /// The packages, for dpkg.
+    pub mounts: Vec<Mount>,
+    /// Scripts that the steps use.
+    pub run_files: BTreeMap<String, String>,
+}
+
+/// Plans a root. `mirror`, `suite` and `components` become its apt sources; `debs` are the names of the trees
+/// that hold `packages`, in the same order.
+pub fn steps(
+    mirror: &str,
+    suite: &str,
+    components: &[String],
+    packages: &[DebianPackage],
+    debs: &[String],
+) -> BootstrapPlan {
+    let essential = |wanted: bool| packages.iter().filter(move |it| it.essential == wanted);
+    let mut steps = merged_usr(packages);
+    let unpacked = packages.iter().zip(debs).filter(|(package, _)| package.essential);
+    steps.push(Step::UnpackDebs { debs: unpacked.map(|(_, deb)| deb.clone()).collect() });
+    // dpkg wants its database to exist, even if nothing is in it.
+    steps.push(write("/var/lib/dpkg/status", ""));
+    // Users and groups first: scripts of other essential packages use them without saying so.
+    let users = |it: &&DebianPackage| it.name == "base-passwd";
+    steps.extend(dpkg("--install", true, essential(true).filter(users)));
+    steps.extend(dpkg("--install", true, essential(true).filter(|it| !users(it))));
+    // Unpacking does not wait for pre-dependencies to be configured; configuring does wait for dependencies.
+    steps.extend(dpkg("--unpack", true, essential(false)));
+    steps.push(run(dpkg_argv(&["--configure", "--pending"])));
+    // Tools that make images expect the file; the text is debootstrap's.
+    steps.push(write("/etc/fstab", "# UNCONFIGURED FSTAB FOR BASE SYSTEM\n"));
+    steps.push(write("/etc/apt/sources.list.d/debian.sources", &sources(mirror, suite, components)));
+    steps.push(run(vec!["sh".to_string(), format!("{RUN}/{FINISH_NAME}")]));
+
+    let mount = |(package, deb): (&DebianPackage, &String)| Mount {
+        dest: mounted(package),
+        source: MountSource::Tree(deb.clone()),
+    };
+    BootstrapPlan {
+        steps,
+        mounts: packages.iter().zip(debs).map(mount).collect(),
+        run_files: BTreeMap::from([(FINISH_NAME.to_string(), FINISH.to_string())]),
+    }
+}
+
+/// `/bin` → `usr/bin` and so on. Since version 13 base-files brings the links; they must exist before
+/// whatever is unpacked through them, so they are made in any case.
+fn merged_usr(packages: &[DebianPackage]) -> Vec<Step> {
+    let thirteen = "13".parse::<Version>().ok();
+    let base_files = packages.iter().find(|it| it.name == "base-files");
+    let old = base_files.is_some_and(|it| it.version.parse::<Version>().ok() < thirteen);
+    let names: &[&str] = match old {
+        true => &["bin", "lib", "lib32", "lib64", "libx32", "sbin"],
+        false => &["bin", "lib", "lib64", "sbin"],
+    };
+    let link = |name: &&str| {
+        let mkdir = Step::Mkdir { path: format!("/usr/{name}"), parents: true, attrs: Attrs::default() };
+        let symlink = Step::Symlink { target: format!("usr/{name}"), path: format!("/{name}") };
+        [mkdir, symlink]
+    };
+    names.iter().flat_map(link).collect()
+}
+
+/// A run of dpkg over packages; none without packages.
+fn dpkg<'a>(action: &str, force: bool, packages: impl Iterator<Item = &'a DebianPackage>) -> Option<Step> {
+    let mut argv = if force { dpkg_argv(&["--force-depends", action]) } else { dpkg_argv(&[action]) };
+    let options = argv.len();
+    argv.extend(packages.map(mounted));
+    (argv.len() > options).then(|| run(argv))
+}
+
+/// No log (it holds times), and no waiting for the disk: an unfinished root is thrown away anyway.
+fn dpkg_argv(options: &[&str]) -> Vec<String> {
+    ["dpkg", "--log=/dev/null", "--force-unsafe-io"].iter().chain(options).map(|it| it.to_string()).collect()
+}
+
+fn run(argv: Vec<String>) -> Step {
+    let env = [
+        ("DEBIAN_FRONTEND", "noninteractive"),
+        ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
+        ("DEBCONF_NOWARNINGS", "yes"),
+    ];
+    let env = env.map(|(name, value)| (name.to_string(), value.to_string()));
+    Step::Run { argv, env: BTreeMap::from(env), cwd: "/".to_string() }
+}
+
+fn write(path: &str, text: &str) -> Step {
+    let attrs = Attrs { mode: Some(0o644), ..Attrs::default() };
+    Step::Write { text: text.to_string(), path: path.to_string(), attrs }
+}
+
+/// Path of a package inside, named as apt names its downloads.
+fn mounted(package: &DebianPackage) -> String {
+    let DebianPackage { name, version, architecture, .. } = package;
+    format!("{DEBS}/{name}_{}_{architecture}.deb", version.replace(':', "%3a"))
+}
+
+fn sources(mirror: &str, suite: &str, components: &[String]) -> String {
+    format!(
+        "Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: {}\n\
+         Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
+        components.join(" ")
+    )
+}
