@@ -12,7 +12,7 @@ use raptor_lang::source::Sources;
 use raptor_lang::world::{FileKind, World};
 
 use super::diagnostics;
-use super::errors::CliError;
+use super::errors::{CliError, with_sources};
 use super::session::{Session, discover_mirror};
 use crate::derivation::DrvId;
 use crate::eval::{Evaluator, Failed, Job, JobInput, Planned};
@@ -219,9 +219,17 @@ impl Project {
             let fail = |error| CliError::Pin { reference: reference.clone(), error };
             let request: debian::Request =
                 reference.parse().map_err(|err: debian::RequestError| CliError::Other(format!("debian://{reference}: {err}")))?;
-            let mirror = discover_mirror(self.mirror_setting().as_deref()).map_err(|err| fail(err.into()))?;
+            let mirror = discover_mirror(self.mirror_setting().as_deref())
+                .map_err(|err| CliError::Other(with_sources(&err)))?;
             let busy = session.ui.busy(&format!("choosing the packages of debian://{reference}"));
-            let pin = debian::pin(&session.client()?, &mirror, &request).map_err(fail)?;
+            let pin = {
+                let mut on_progress = |progress| {
+                    if let debian::Progress::Expired { url, .. } = progress {
+                        session.ui.warning(&format!("{url} has expired: the mirror may be stale"));
+                    }
+                };
+                debian::pin(&session.client()?, &mirror, &request, now(), &mut on_progress).map_err(fail)?
+            };
             busy.finish_and_clear();
             let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
             lock.debian.insert(reference.clone(), pin);
@@ -263,6 +271,12 @@ impl Project {
         let ids = planned.into_iter().collect::<Result<Vec<_>, _>>().map_err(CliError::Other)?;
         Ok((evaluated, ids))
     }
+}
+
+/// Seconds since 1970, for warnings about stale mirrors only.
+fn now() -> i64 {
+    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    elapsed.map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Prints diagnostics, each once.

@@ -9,8 +9,8 @@ use super::errors::{CliError, failed_statement};
 use super::project::{Evaluated, Project};
 use super::ui::Ui;
 use crate::derivation::DrvId;
-use crate::fetch::http::Client;
-use crate::fetch::{debian, http};
+use crate::fetch::debian::mirror::{self, Mirror, MirrorError};
+use crate::fetch::{Client, Settings};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Launcher};
 use crate::schedule::{self, Context, Goals, Options, Realization};
@@ -55,7 +55,7 @@ impl Session {
 
     /// The way to the network.
     pub fn client(&self) -> Result<Client, CliError> {
-        let settings = http::Settings { offline: self.offline(), ..http::Settings::from_env() };
+        let settings = Settings { offline: self.offline(), ..Settings::from_env() };
         Client::new(settings).map_err(|err| CliError::Other(err.to_string()))
     }
 
@@ -102,7 +102,7 @@ impl Session {
     ) -> Result<Realization, Vec<schedule::Failure>> {
         let setup = |error| vec![schedule::Failure { id: goals.goals[0], name: "set-up".to_owned(), error }];
         let launcher = Launcher::current().map_err(|err| setup(err.into()))?;
-        let settings = http::Settings { offline: self.offline(), ..http::Settings::from_env() };
+        let settings = Settings { offline: self.offline(), ..Settings::from_env() };
         let client = Client::new(settings).map_err(|err| setup(err.into()))?;
         let jobs = self.global.jobs.or_else(|| std::thread::available_parallelism().ok());
         let find_mirror = || discover_mirror(mirror);
@@ -125,9 +125,9 @@ impl Session {
 }
 
 /// The Debian mirror: the setting of Raptor.toml, `RAPTOR_DEBIAN_MIRROR`, or the host's apt sources.
-pub fn discover_mirror(setting: Option<&str>) -> Result<debian::Mirror, debian::MirrorError> {
+pub fn discover_mirror(setting: Option<&str>) -> Result<Mirror, MirrorError> {
     let env = std::env::var("RAPTOR_DEBIAN_MIRROR").ok();
-    debian::discover(setting, env.as_deref())
+    mirror::discover(setting, env.as_deref())
 }
 
 /// An absolute form of a path given on the command line.

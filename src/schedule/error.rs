@@ -2,8 +2,7 @@
 
 use crate::derivation::DrvId;
 use crate::fetch::debian::MirrorError;
-use crate::fetch::http::HttpError;
-use crate::fetch::proxy::Refusal;
+use crate::fetch::{self, proxy::Refusal};
 use crate::lock::LockError;
 use crate::tree::TreeHash;
 use crate::world::ImportError;
@@ -56,7 +55,7 @@ pub enum RealizeError {
     Store(#[from] store::Error),
     /// Fetching failed.
     #[error(transparent)]
-    Fetch(#[from] HttpError),
+    Fetch(#[from] fetch::Error),
     /// No mirror to fetch from.
     #[error(transparent)]
     Mirror(#[from] MirrorError),

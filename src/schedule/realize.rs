@@ -402,6 +402,7 @@ fn step_text(step: &sandbox::Step) -> String {
             let names: Vec<&str> = sources.iter().map(|it| it.name.as_str()).collect();
             format!("COPY {} {dest}", names.join(" "))
         }
+        sandbox::Step::Symlink { target, path } => format!("link {path} -> {target}"),
         sandbox::Step::UnpackDebs { debs } => format!("unpack {} packages", debs.len()),
     }
 }
