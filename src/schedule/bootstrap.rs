@@ -143,3 +143,97 @@ fn sources(mirror: &str, suite: &str, components: &[String]) -> String {
         components.join(" ")
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(name: &str, version: &str, essential: bool) -> DebianPackage {
+        DebianPackage {
+            name: name.to_string(),
+            version: version.to_string(),
+            architecture: "amd64".to_string(),
+            path: format!("pool/{name}.deb"),
+            sha256: "0".repeat(64),
+            size: 1,
+            essential,
+        }
+    }
+
+    fn plan(base_files: &str) -> BootstrapPlan {
+        let packages = [
+            package("libc6", "2.41-12", true),
+            package("base-files", base_files, true),
+            package("base-passwd", "3.6", true),
+            package("apt", "1:3.0", false),
+        ];
+        let debs = ["d0", "d1", "d2", "d3"].map(str::to_string);
+        steps("http://mirror.example/debian", "trixie", &["main".to_string()], &packages, &debs)
+    }
+
+    fn links(plan: &BootstrapPlan) -> String {
+        let link = |it: &Step| match it {
+            Step::Symlink { target, path } => Some(format!("{path}={target}")),
+            _ => None,
+        };
+        plan.steps.iter().filter_map(link).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn merged_usr_links() {
+        let new = "/bin=usr/bin /lib=usr/lib /lib64=usr/lib64 /sbin=usr/sbin";
+        for version in ["13", "13.8+deb13u2", "100"] {
+            assert_eq!(links(&plan(version)), new);
+        }
+        let old =
+            "/bin=usr/bin /lib=usr/lib /lib32=usr/lib32 /lib64=usr/lib64 /libx32=usr/libx32 /sbin=usr/sbin";
+        for version in ["12.4+deb12u12", "9", "12.99"] {
+            assert_eq!(links(&plan(version)), old);
+        }
+    }
+
+    #[test]
+    fn order_of_steps() {
+        let plan = plan("13.8");
+        let text = |it: &Step| match it {
+            Step::UnpackDebs { debs } => Some(format!("unpack {}", debs.join(" "))),
+            Step::Write { path, .. } => Some(format!("write {path}")),
+            Step::Run { argv, .. } => Some(argv.join(" ").replace(" --log=/dev/null --force-unsafe-io", "")),
+            _ => None,
+        };
+        let steps: Vec<_> = plan.steps.iter().filter_map(text).collect();
+        assert_eq!(
+            steps,
+            [
+                "unpack d0 d1 d2",
+                "write /var/lib/dpkg/status",
+                "dpkg --force-depends --install /run/raptor/debs/base-passwd_3.6_amd64.deb",
+                "dpkg --force-depends --install /run/raptor/debs/libc6_2.41-12_amd64.deb \
+                 /run/raptor/debs/base-files_13.8_amd64.deb",
+                "dpkg --force-depends --unpack /run/raptor/debs/apt_1%3a3.0_amd64.deb",
+                "dpkg --configure --pending",
+                "write /etc/fstab",
+                "write /etc/apt/sources.list.d/debian.sources",
+                "sh /run/raptor/bootstrap-finish.sh",
+            ]
+        );
+        assert!(plan.run_files.contains_key("bootstrap-finish.sh"));
+        let mounts: Vec<_> = plan.mounts.iter().map(|it| (it.dest.as_str(), &it.source)).collect();
+        assert_eq!(mounts.len(), 4);
+        assert!(
+            matches!(&mounts[3], ("/run/raptor/debs/apt_1%3a3.0_amd64.deb", MountSource::Tree(deb)) if deb == "d3")
+        );
+    }
+
+    #[test]
+    fn apt_sources() {
+        let plan = plan("13.8");
+        let text = plan.steps.iter().find_map(|it| match it {
+            Step::Write { path, text, .. } if path.ends_with("debian.sources") => Some(text.as_str()),
+            _ => None,
+        });
+        let expected = "Types: deb\nURIs: http://mirror.example/debian\nSuites: trixie\nComponents: main\n\
+                        Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
+        assert_eq!(text, Some(expected));
+    }
+}
