@@ -99,7 +99,7 @@ fn report_failure(ui: &Ui, failure: &Failure, place: Option<&str>) {
         ui.raw(place);
     }
     let name = &failure.name;
-    let refusals = match &failure.error {
+    let refused = match &failure.error {
         RealizeError::Step { number, text, tail, refused, error } => {
             ui.error(&format!("{name}: step {number} failed: {text}"));
             for line in tail {

@@ -12,7 +12,7 @@ use super::project::Project;
 use super::session::{Session, absolute};
 use crate::derivation::DrvId;
 use crate::eval::{Job, JobMount, Stack};
-use crate::sandbox::{self, Capture, Launcher, Mount, MountSource, Network, Request};
+use crate::sandbox::{self, Capture, InteractRequest, Launcher, Mount, MountSource, Network, Request};
 use crate::schedule::{self, Realization};
 use crate::store::Store;
 use crate::tree::TreeHash;
@@ -115,13 +115,13 @@ pub fn execute(
     if let Ok(term) = std::env::var("TERM") {
         env.entry("TERM".to_owned()).or_insert(term);
     }
-    let command = sandbox::Command { argv: container.argv.to_vec(), env, cwd: "/".to_owned() };
-    let launcher = Launcher::current()?;
-    let status = sandbox::interact(&launcher, &request, &command, &session.cancel);
+    let interaction = InteractRequest { request, argv: container.argv.to_vec(), env, cwd: "/".to_owned() };
+    let launcher = Launcher::current();
+    let outcome = sandbox::interact(&launcher, &interaction, None, &session.cancel, &mut |_| {});
     if capture == Capture::Discard {
         sandbox::remove(&launcher, &dir)?;
     }
-    Ok(status?)
+    Ok(outcome?.status)
 }
 
 /// Trees of a stack, bottom first.

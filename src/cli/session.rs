@@ -36,7 +36,7 @@ impl Session {
         let store = Store::open(&root)?;
         for left in store.abandoned()? {
             // Not being able to clean up is no reason not to build.
-            if let Err(err) = sandbox::remove(&Launcher::current()?, left.path()) {
+            if let Err(err) = sandbox::remove(&Launcher::current(), left.path()) {
                 self.ui.detail(&format!("cannot remove {}: {err}", left.path().display()));
             }
         }
@@ -101,14 +101,13 @@ impl Session {
         mirror: Option<&str>,
     ) -> Result<Realization, Vec<schedule::Failure>> {
         let setup = |error| vec![schedule::Failure { id: goals.goals[0], name: "set-up".to_owned(), error }];
-        let launcher = Launcher::current().map_err(|err| setup(err.into()))?;
         let settings = Settings { offline: self.offline(), ..Settings::from_env() };
         let client = Client::new(settings).map_err(|err| setup(err.into()))?;
         let jobs = self.global.jobs.or_else(|| std::thread::available_parallelism().ok());
         let find_mirror = || discover_mirror(mirror);
         let context = Context {
             store: store.clone(),
-            launcher,
+            launcher: Launcher::current(),
             client,
             mirror: &find_mirror,
             options: Options {

@@ -134,8 +134,6 @@ impl Derivation<Outputs> {
             Derivation::Run(it) => it.name.clear(),
         }
         let text = canonical_json(&anonymous).unwrap_or_default();
-        Key::new(
-            *blake3::keyed_hash(blake3::hash(b"raptor-resolved-1").as_bytes(), text.as_bytes()).as_bytes(),
-        )
+        *blake3::keyed_hash(blake3::hash(b"raptor-resolved-1").as_bytes(), text.as_bytes()).as_bytes()
     }
 }

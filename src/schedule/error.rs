@@ -67,7 +67,7 @@ pub enum RealizeError {
     Lock(#[from] LockError),
     /// The proxy could not start.
     #[error("cannot start the recording proxy: {0}")]
-    Proxy(std::io::Error),
+    Proxy(fetch::Error),
     /// A source is neither in the store nor known as a file.
     #[error("the source {name} ({tree}) is not in the store; evaluate the target again to import it")]
     UnknownSource {

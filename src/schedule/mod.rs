@@ -1,7 +1,7 @@
 //! The scheduler: realizes a graph of derivations in parallel, each once, reusing what the store has.
 
-mod bootstrap;
 mod apt;
+mod bootstrap;
 mod error;
 mod graph;
 mod known;

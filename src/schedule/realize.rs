@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::log::Log;
 use super::{Context, Goals, Progress, RealizeError, apt, bootstrap};
 use crate::derivation::{Attrs, Bootstrap, Derivation, DrvId, Layer, Outputs, Run, RunMount, Source, Step};
 use crate::fetch::debian::{self, Mirror};
-use crate::fetch::proxy::{MirrorAlias, Proxy, ProxyConfig};
+use crate::fetch::proxy::{MirrorAlias, Proxy, ProxyConfig, ProxyEvent};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Capture, Event, Listeners, Mount, MountSource, Network, Report, Request};
 use crate::store::{Key, Realized, WorkDir};
@@ -42,7 +43,7 @@ pub fn realize_one(
         return Ok(Built { output: realized.output, reused: true });
     }
     let begin = std::time::Instant::now();
-    let job = Job { ctx, id };
+    let job = Job { ctx, id, bytes: Arc::default() };
     let (output, key) = match resolved {
         Derivation::Source(source) => (source.tree, key),
         Derivation::Bootstrap(it) => (job.bootstrap(it)?, key),
@@ -77,6 +78,8 @@ fn realize_source(
 struct Job<'a> {
     ctx: &'a Context<'a>,
     id: DrvId,
+    /// Fetched for its RUN steps so far.
+    bytes: Arc<AtomicU64>,
 }
 
 /// What a sandbox did, with the directory that holds it.
@@ -152,7 +155,9 @@ impl Job<'_> {
     }
 
     fn register(&self, work: &WorkDir, path: &Path, info: &TreeInfo) -> Result<TreeHash, RealizeError> {
-        self.ctx.store.register(&work.path().join("sandbox").join(path), info)?;
+        let sandbox = work.path().join("sandbox");
+        self.ctx.store.register(&sandbox.join(path), info)?;
+        sandbox::remove(&self.ctx.launcher, &sandbox)?;
         Ok(info.hash)
     }
 
@@ -205,6 +210,10 @@ impl Job<'_> {
                 Event::StepDone { .. } => Ok(()),
                 Event::Output(bytes) => {
                     self.ctx.observer.event(Progress::Output { id: self.id, bytes });
+                    let fetched = self.bytes.load(Ordering::Relaxed);
+                    if fetched > 0 {
+                        self.ctx.observer.event(Progress::Fetched { id: self.id, bytes: fetched, total: None });
+                    }
                     log.output(bytes)
                 }
             };
@@ -224,12 +233,12 @@ impl Job<'_> {
         let text = |idx: usize| texts.get(idx).cloned().unwrap_or_default();
         match result {
             Err(sandbox::Error::Cancelled) => Err(RealizeError::Cancelled),
-            Err(sandbox::Error::StepFailed { idx, status }) => Err(RealizeError::Step {
+            Err(sandbox::Error::StepFailed { idx, failure }) => Err(RealizeError::Step {
                 number: idx + 1,
                 text: text(idx),
                 tail,
                 refused,
-                error: sandbox::Error::StepFailed { idx, status },
+                error: sandbox::Error::StepFailed { idx, failure },
             }),
             Err(error) => Err(error.into()),
             Ok(_) if !refused.is_empty() => {
@@ -260,6 +269,12 @@ impl Job<'_> {
     }
 
     fn proxy_config(&self, it: &Layer<Outputs>, goals: &Goals<'_>) -> ProxyConfig {
+        let bytes = self.bytes.clone();
+        let on_event = Arc::new(move |event: ProxyEvent<'_>| {
+            if let ProxyEvent::Bytes(more) = event {
+                bytes.fetch_add(more, Ordering::Relaxed);
+            }
+        });
         let aliases = base_mirror(goals, self.id).map(|seen| {
             let fetch_from = (self.ctx.mirror)().map_or_else(|_| seen.to_owned(), |mirror| mirror.url);
             MirrorAlias { seen: seen.to_owned(), fetch_from }
@@ -271,6 +286,7 @@ impl Job<'_> {
             mirrors: aliases.into_iter().collect(),
             client: self.ctx.client.clone(),
             store: self.ctx.store.clone(),
+            on_event,
         }
     }
 }

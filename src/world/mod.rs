@@ -13,7 +13,7 @@ use raptor_lang::world::{FileKind, ReadError, World};
 use crate::eval::Project;
 use crate::tree::{self, Owner, TreeInfo};
 
-pub use import::import;
+pub use import::{ImportError, import};
 
 /// A project directory with its links, on this machine's disk.
 #[derive(Clone, Debug)]
@@ -58,6 +58,10 @@ impl World for Files {
             kind if kind.is_dir() => FileKind::Dir,
             _ => FileKind::Other,
         })
+    }
+
+    fn is_symlink(&self, path: &Path) -> bool {
+        self.on_disk(path).is_some_and(|file| std::fs::symlink_metadata(file).is_ok_and(|it| it.is_symlink()))
     }
 
     fn link(&self, name: &str) -> Option<PathBuf> {
