@@ -5,6 +5,7 @@ mod file;
 use serde::{Deserialize, Serialize};
 
 pub use file::{Lock, LockError};
+pub(crate) use file::{EMPTY_SHA256, KEPT_HEADERS};
 
 /// One recorded request of a RUN step, with the answer that every replay gives.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
