@@ -2,23 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
-use std::net::IpAddr;
-use std::path::PathBuf;
+use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use sha2::{Digest, Sha256};
 use ureq::Body;
 use ureq::http::{HeaderMap, HeaderValue, Response, header};
 
+use super::mirror::{Mirrors, Place, names_this_machine};
 use super::reply::{Reply, Start};
-use super::request::{Request, http_url};
+use super::request::Request;
+use super::spool::{Changed, Skip, Spool};
 use super::table::{Key, Table};
-use super::{MirrorAlias, ProxyConfig, ProxyEvent, Refusal};
-use crate::fetch::http::{
-    Call, Client, Error, Reach, Redirects, is_internal, is_transient_status, request_error, retry_after,
-};
+use super::{ProxyConfig, ProxyEvent, Refusal};
+use crate::fetch::http::{Call, Client, Error, is_transient_status, request_error, retry_after};
+use crate::fetch::settings::Reach;
 use crate::lock::{EMPTY_SHA256, KEPT_HEADERS, NetworkEntry};
 use crate::store::{Store, WorkDir};
 
@@ -33,7 +31,7 @@ pub struct Exchange {
     recorded: BTreeMap<Key, NetworkEntry>,
     allow_new: bool,
     offline: bool,
-    mirrors: Vec<MirrorAlias>,
+    mirrors: Mirrors,
     client: Client,
     store: Store,
     work: WorkDir,
@@ -61,31 +59,15 @@ impl From<Error> for Failure {
     }
 }
 
-/// A URL in its roles.
-struct Place {
-    /// In the lock.
-    recorded: String,
-    /// On the network.
-    fetched: String,
-    reach: Reach,
-    redirects: Redirects,
-}
-
 impl Exchange {
     pub fn new(config: ProxyConfig) -> Result<Exchange, Error> {
-        let ProxyConfig { recorded, allow_new, offline, mut mirrors, client, store, on_event } = config;
-        for mirror in &mut mirrors {
-            mirror.seen = normal_mirror(&mirror.seen);
-            mirror.fetch_from = mirror.fetch_from.trim_end_matches('/').to_owned();
-        }
-        // The longest match wins.
-        mirrors.sort_by(|a, b| b.seen.len().cmp(&a.seen.len()).then_with(|| a.seen.cmp(&b.seen)));
+        let ProxyConfig { recorded, allow_new, offline, mirrors, client, store, on_event } = config;
         Ok(Exchange {
             table: Table::default(),
             recorded: recorded.into_iter().map(|entry| (Key::of(&entry), entry)).collect(),
             allow_new,
             offline: offline || client.is_offline(),
-            mirrors,
+            mirrors: Mirrors::new(mirrors),
             client: client.separate()?,
             work: store.work_dir()?,
             store,
@@ -113,7 +95,7 @@ impl Exchange {
 
     /// Answers a request; true if the connection can be used again.
     pub fn answer(&self, request: &Request, mut reply: Reply) -> bool {
-        let place = self.place(&request.url);
+        let place = self.mirrors.place(&request.url);
         let key = Key {
             url: place.recorded.clone(),
             method: request.head.method.clone(),
@@ -148,23 +130,6 @@ impl Exchange {
             }
             _ => reply.fail(504, &text),
         }
-    }
-
-    fn place(&self, url: &str) -> Place {
-        for MirrorAlias { seen, fetch_from } in &self.mirrors {
-            let path = url.strip_prefix(seen.as_str()).filter(|path| path.starts_with('/'));
-            // A path that leaves the mirror is not one of it.
-            if let Some(path) = path.filter(|path| !path.split(['/', '?']).any(|part| part == "..")) {
-                return Place {
-                    recorded: format!("debian:{path}"),
-                    fetched: format!("{fetch_from}{path}"),
-                    reach: Reach::Any,
-                    redirects: Redirects::Follow,
-                };
-            }
-        }
-        let url = url.to_owned();
-        Place { recorded: url.clone(), fetched: url, reach: Reach::Public, redirects: Redirects::Keep }
     }
 
     fn replay(
@@ -222,9 +187,6 @@ impl Exchange {
         if self.offline {
             return refuse("this request is not in Raptor.lock, and the network is switched off (--offline)");
         }
-        if place.reach == Reach::Public && names_this_machine(&place.fetched) {
-            return refuse("the services of this machine are not part of a build");
-        }
         let entry = self.fetch(None, place, request, reply)?;
         let Key { url, method, accept, body } = key.clone();
         Ok(NetworkEntry { url, method, accept, body, ..entry })
@@ -238,9 +200,13 @@ impl Exchange {
         request: &Request,
         reply: &mut Reply,
     ) -> Result<NetworkEntry, Failure> {
+        if place.reach == Reach::Public && names_this_machine(&place.fetched) {
+            return Err("the services of this machine are not part of a build".to_owned().into());
+        }
         let call = call(place, request);
         let mut patience = self.client.patience();
-        let mut spool = self.spool()?;
+        let id = self.next_spool.fetch_add(1, Ordering::Relaxed);
+        let mut spool = Spool::new(self.work.path().join(id.to_string()))?;
         loop {
             let (error, wait) = match self.client.call(&call) {
                 Err(error) => (error, None),
@@ -310,7 +276,9 @@ impl Exchange {
             (self.on_event)(ProxyEvent::Bytes(n_read as u64));
             let mut bytes = piece.get(..n_read).unwrap_or_default();
             if let Some(skip) = &mut skip {
-                bytes = skip.feed(bytes, spool, &place.fetched)?;
+                bytes = skip.feed(bytes, spool).map_err(|Changed| {
+                    format!("{}: the connection was cut, and then the content was another", place.fetched)
+                })?;
             }
             spool.push(bytes)?;
             if let Some(expected) = expected.filter(|it| spool.length > it.size) {
@@ -336,28 +304,6 @@ impl Exchange {
         }
         Ok(Ok((sha256, size)))
     }
-
-    fn spool(&self) -> Result<Spool, Error> {
-        let id = self.next_spool.fetch_add(1, Ordering::Relaxed);
-        let path = self.work.path().join(id.to_string());
-        let file = File::create_new(&path).map_err(|source| Error::File { path: path.clone(), source })?;
-        Ok(Spool { path, file, hasher: Sha256::new(), length: 0 })
-    }
-}
-
-fn normal_mirror(url: &str) -> String {
-    let url = url.trim_end_matches('/');
-    let rest = url.strip_prefix("http://").unwrap_or(url);
-    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    http_url(host, path).map_or_else(|_| url.to_owned(), |url| url.trim_end_matches('/').to_owned())
-}
-
-/// Does the URL say so itself? Names that only resolve to this machine are the client's to refuse.
-fn names_this_machine(url: &str) -> bool {
-    let Ok(url) = url.parse::<ureq::http::Uri>() else { return false };
-    let host = url.host().unwrap_or_default().trim_end_matches('.');
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.ends_with(".localhost") || bare.parse::<IpAddr>().is_ok_and(is_internal)
 }
 
 fn call<'a>(place: &'a Place, request: &'a Request) -> Call<'a> {
@@ -424,72 +370,4 @@ fn pass_on(response: Response<Body>) -> Failure {
     }
     let start = Start { status, headers, length: None };
     Failure { reason: format!("the server answered {status}"), answer: Some((start, body)) }
-}
-
-/// A body on its way into the store.
-struct Spool {
-    path: PathBuf,
-    file: File,
-    hasher: Sha256,
-    length: u64,
-}
-
-impl Spool {
-    fn push(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(|source| self.error(source))?;
-        self.hasher.update(bytes);
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn restart(&mut self) -> Result<(), Error> {
-        if self.length > 0 {
-            self.file = File::create(&self.path).map_err(|source| self.error(source))?;
-            self.hasher = Sha256::new();
-            self.length = 0;
-        }
-        Ok(())
-    }
-
-    fn digest(&self) -> String {
-        format!("{:x}", self.hasher.clone().finalize())
-    }
-
-    fn error(&self, source: std::io::Error) -> Error {
-        Error::File { path: self.path.clone(), source }
-    }
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        // The store has it, or nobody needs it.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// The beginning of a second try, which must be what the first one already gave to the client.
-struct Skip {
-    left: u64,
-    hasher: Sha256,
-}
-
-impl Skip {
-    fn new(spool: &Spool) -> Skip {
-        Skip { left: spool.length, hasher: Sha256::new() }
-    }
-
-    /// What of `bytes` is new.
-    fn feed<'a>(&mut self, bytes: &'a [u8], spool: &Spool, url: &str) -> Result<&'a [u8], Failure> {
-        if self.left == 0 {
-            return Ok(bytes);
-        }
-        let length = usize::try_from(self.left).unwrap_or(usize::MAX).min(bytes.len());
-        let (old, new) = bytes.split_at_checked(length).unwrap_or((bytes, &[]));
-        self.hasher.update(old);
-        self.left -= old.len() as u64;
-        if self.left == 0 && self.hasher.clone().finalize() != spool.hasher.clone().finalize() {
-            return Err(format!("{url}: the connection was cut, and then the content was another").into());
-        }
-        Ok(new)
-    }
 }

@@ -6,8 +6,10 @@
 mod connection;
 mod dns;
 mod exchange;
+mod mirror;
 mod reply;
 mod request;
+mod spool;
 mod table;
 mod tls;
 
@@ -28,6 +30,8 @@ use super::http::{Client, Error};
 use crate::lock::NetworkEntry;
 use crate::sandbox::Listeners;
 use crate::store::Store;
+
+pub use self::mirror::missing_bodies;
 
 /// Connections at the same time; more wait.
 const MAX_CONNECTIONS: usize = 64;

@@ -323,6 +323,37 @@ fn mirrors_have_one_name_in_the_lock() {
 }
 
 #[test]
+fn bodies_can_be_fetched_before_the_build() {
+    let origin = Origin::start(|seen, _| ok([seen.target.as_bytes(), &seen.body].concat()));
+    let mut world = World::new(&origin);
+    let visit = |guest: &Guest| {
+        guest.get("mirror.example", "/debian/a");
+        guest.get(HOST, "/b");
+        guest.send("POST /c HTTP/1.0\r\nHost: origin.example\r\nContent-Length: 2\r\n\r\nhi").body
+    };
+    let (_, outcome) = world.run(visit);
+    world.recorded = outcome.used.clone();
+    let mirror = MirrorAlias {
+        seen: "http://mirror.example/debian".into(),
+        fetch_from: format!("http://{}/real/", origin.addr),
+    };
+    assert_eq!(missing_bodies(&world.recorded, &[mirror.clone()], &world.store).unwrap(), []);
+
+    let mut world = world.elsewhere();
+    let wanted = missing_bodies(&world.recorded, &[mirror.clone()], &world.store).unwrap();
+    let urls: Vec<_> = wanted.iter().flat_map(|wanted| wanted.urls.clone()).collect();
+    assert_eq!(urls, [origin.url("/real/a"), "http://origin.example/b".to_owned()]);
+    let client = client_with(&[("origin.example:80", world.origin)]);
+    client.download_all(&wanted, &world.store, &|_| ()).unwrap();
+    assert_eq!(missing_bodies(&world.recorded, &[mirror], &world.store).unwrap(), []);
+    // Only the POST still needs the network.
+    world.offline = true;
+    let (_, outcome) = world.run(visit);
+    let refused: Vec<_> = outcome.refused.iter().map(|refusal| refusal.method.as_str()).collect();
+    assert_eq!((outcome.used.len(), refused), (2, vec!["POST"]));
+}
+
+#[test]
 fn locked_refuses_what_is_new() {
     let origin = Origin::start(|_, _| ok("hello"));
     let mut world = World::new(&origin);
