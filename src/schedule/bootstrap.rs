@@ -32,7 +32,7 @@ dpkg-query -W -f '${Essential} ${Priority} ${Package}\n' | while read -r essenti
         *) printf 'Package: %s\nArchitecture: %s\nAuto-Installed: 1\n\n' "$package" "$architecture" ;;
     esac
 done > /var/lib/apt/extended_states
-rm -f /var/lib/dpkg/*-old /var/cache/debconf/*-old /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow-
+rm -f /var/lib/dpkg/*-old
 "#;
 
 /// A root to be made: parts of a sandbox request with no lower trees.

@@ -71,6 +71,16 @@ pub enum Error {
     /// A download failed; the message names the URL.
     #[error(transparent)]
     Fetch(#[from] fetch::Error),
+    /// The mirror does not know the suite.
+    #[error("{mirror} has no suite `{suite}` ({url} does not exist)")]
+    NoSuite {
+        /// URL of the mirror.
+        mirror: String,
+        /// What was asked for.
+        suite: String,
+        /// Of the InRelease file.
+        url: String,
+    },
     /// The Release file is not authentic.
     #[error("{url} cannot be trusted: {source}")]
     Signature {
@@ -184,7 +194,12 @@ fn fetch_release(
     suite: &str,
 ) -> Result<(Release, String), Error> {
     let url = mirror.file(&format!("dists/{suite}/InRelease"));
-    let bytes = get(&url)?;
+    let bytes = match get(&url) {
+        Err(Error::Fetch(err)) if err.status() == Some(404) => {
+            return Err(Error::NoSuite { mirror: mirror.url.clone(), suite: suite.to_string(), url });
+        }
+        other => other?,
+    };
     let text = match keyring.verify(&String::from_utf8_lossy(&bytes)) {
         Ok(text) => text,
         Err(source) => return Err(Error::Signature { url, source }),

@@ -112,7 +112,7 @@ fn debian_keys() {
     rejected(ring.verify(&sign(TEXT, &[&key()])), "not Debian archive keys");
 }
 
-/// A whole mirror in memory; `edit` may change a file on its way.
+/// A whole mirror in memory; `edit` may change a file on its way, or make it missing (empty).
 fn pin_from(release: &str, edit: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> Result<DebianPin, Error> {
     let key = key();
     let sha = "A".repeat(64);
@@ -134,7 +134,11 @@ fn pin_from(release: &str, edit: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> Result<De
             }
             _ => panic!("{url}"),
         };
-        Ok(edit(path, bytes))
+        let bytes = edit(path, bytes);
+        match bytes.is_empty() {
+            true => Err(fetch::Error::Status { url: url.to_string(), status: 404 }.into()),
+            false => Ok(bytes),
+        }
     };
     let mirror = Mirror::new("http://mirror.example/debian").unwrap();
     let request = "trixie".parse().unwrap();
@@ -176,6 +180,8 @@ fn broken_mirrors() {
     let url = "http://mirror.example/debian/dists/trixie/InRelease cannot be trusted: ";
     check(pin_from(RELEASE, edit("Sat, 12 Sep", "Sat, 19 Sep")), &[url, "was changed"]);
     check(pin_from(RELEASE, edit("pool/apt.deb", "pool/evil.deb")), &["by-hash/SHA256/", "try again later"]);
+    let missing = "http://mirror.example/debian has no suite `trixie` (";
+    check(pin_from(RELEASE, |_, _| Vec::new()), &[missing, "dists/trixie/InRelease does not exist"]);
     check(pin_from(RELEASE, |_, _| b"<html>".to_vec()), &[url, "clear-signed"]);
     check(pin_from(&RELEASE.replace("trixie", "sid"), |_, it| it), &["codename `sid`", "not to `trixie`"]);
     check(
