@@ -114,6 +114,7 @@ impl Steps<'_> {
                 }),
                 None => files::mkdir(path, *parents, attrs),
             },
+            Step::Symlink { target, path } => fs_err::os::unix::fs::symlink(target, path).map_err(Into::into),
             Step::Copy { sources, dest, attrs } => files::copy(self.root.trees.as_fd(), sources, dest, attrs),
             Step::UnpackDebs { debs } => {
                 let made: BTreeSet<_> = self.root.made.iter().cloned().collect();
