@@ -104,7 +104,8 @@ impl NameError {
                 Some("directories are separated by dots, `a.b` is the file `a/b.rapt`".into())
             }
             NameError::BadCharacter { found: ':', name } if !name.contains("//") => {
-                Some(format!("for an image of a registry write `docker://{name}`"))
+                let reference = name.strip_prefix("docker:").unwrap_or(name);
+                Some(format!("for an image of a registry write `docker://{reference}`"))
             }
             NameError::BadCharacter { .. } => {
                 Some("a name is made of letters, digits, `_`, `-` and dots".into())

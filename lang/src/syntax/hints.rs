@@ -48,14 +48,18 @@ pub(super) fn unknown_instruction(word: &str) -> Option<String> {
     if let Some((_, hint)) = FOREIGN.iter().find(|(name, _)| *name == upper) {
         return Some((*hint).to_string());
     }
-    did_you_mean(&upper, INSTRUCTIONS.iter().map(|(name, _)| *name))
+    did_you_mean("", &upper, INSTRUCTIONS.iter().map(|(name, _)| *name))
 }
 
-/// `did you mean …`, if one of the names is near.
-pub(super) fn did_you_mean<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
+/// `did you mean …`, if one of the names is near; `prefix` stands before each of them.
+pub(super) fn did_you_mean<'a>(
+    prefix: &str,
+    word: &str,
+    names: impl Iterator<Item = &'a str>,
+) -> Option<String> {
     let limit = if word.chars().count() <= 4 { 1 } else { 2 };
     let near = names.map(|name| (distance(word, name), name)).min()?;
-    (near.0 <= limit).then(|| format!("did you mean `{}`?", near.1))
+    (near.0 <= limit).then(|| format!("did you mean `{prefix}{}`?", near.1))
 }
 
 fn is_instruction(word: &str) -> bool {

@@ -15,8 +15,10 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Blanks, tabs, continuations, and text that whitespace control of a template removes.
+    /// Blanks, tabs, continuations.
     WHITESPACE,
+    /// Whitespace, newlines too, that a template beside it removes.
+    STRIPPED,
     /// LF or CR LF.
     NEWLINE,
     /// `#` up to the end of the line.

@@ -120,10 +120,10 @@ impl Lexer<'_> {
         }
     }
 
-    /// Text that whitespace control removes: it never ends a line.
+    /// Whitespace that a template removes: it never ends a line.
     fn stripped(&mut self, end: usize) {
         if end > self.pos {
-            self.leaf(WHITESPACE, end);
+            self.leaf(STRIPPED, end);
         }
     }
 

@@ -100,9 +100,7 @@ impl Parser<'_> {
         loop {
             match self.nth(0) {
                 EOF => return,
-                WHITESPACE | NEWLINE | COMMENT | TEMPLATE_BLOCK | TEMPLATE_COMMENT | LINE_STATEMENT => {
-                    self.bump();
-                }
+                kind if is_trivia(kind) || is_line_end(kind) => self.bump(),
                 _ => self.statement(),
             }
         }
@@ -365,20 +363,28 @@ fn is_line_end(kind: SyntaxKind) -> bool {
 
 /// What stands between words. A template that is glued to a word belongs to the word instead.
 fn is_trivia(kind: SyntaxKind) -> bool {
-    matches!(kind, WHITESPACE | TEMPLATE_BLOCK | TEMPLATE_COMMENT | LINE_STATEMENT)
+    matches!(kind, WHITESPACE | STRIPPED | TEMPLATE_BLOCK | TEMPLATE_COMMENT | LINE_STATEMENT)
 }
 
 /// What words are made of.
 fn is_word(kind: SyntaxKind) -> bool {
-    !is_line_end(kind) && !matches!(kind, WHITESPACE | LINE_STATEMENT)
+    !is_line_end(kind) && !matches!(kind, WHITESPACE | STRIPPED | LINE_STATEMENT)
 }
 
-/// Text for a message, not longer than a line can take.
+/// Text for a message: one line, and not a long one.
 fn shorten(text: &str) -> String {
-    match text.char_indices().nth(60) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_string(),
+    let mut short = String::new();
+    for (n, c) in text.chars().enumerate() {
+        match c {
+            _ if n == 60 => {
+                short.push('…');
+                break;
+            }
+            c if c.is_control() => short.extend(c.escape_default()),
+            c => short.push(c),
+        }
     }
+    short
 }
 
 /// How many capturing blocks are open behind a block or line statement.

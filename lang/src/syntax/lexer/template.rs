@@ -77,12 +77,15 @@ impl Lexer<'_> {
     /// A whole source text.
     pub(super) fn source(&mut self) {
         while let Some((start, marker)) = self.find_marker() {
-            let data = self.text[self.pos..start].trim_end();
-            let data_end = match self.text.as_bytes().get(start + 2) {
-                Some(b'-') if marker != Marker::Line => self.pos + data.len(),
-                _ => start,
+            let data = &self.text[self.pos..start];
+            let kept = match self.text.as_bytes().get(start + 2) {
+                _ if marker == Marker::Line => {
+                    data.trim_end_matches(|c: char| c.is_whitespace() && c != '\n' && c != '\r')
+                }
+                Some(b'-') => data.trim_end(),
+                _ => data,
             };
-            self.data(data_end);
+            self.data(self.pos + kept.len());
             self.stripped(start);
             let strips = match marker {
                 Marker::Comment => self.template_comment(),

@@ -40,7 +40,7 @@ impl Parser<'_> {
             name => {
                 let hint = match name {
                     Some("parents") if parents => Some("write `-p`".to_string()),
-                    Some(name) => did_you_mean(name, FILE_OPTIONS.iter().copied()),
+                    Some(name) => did_you_mean("--", name, FILE_OPTIONS.iter().copied()),
                     None => None,
                 };
                 let hint = hint.unwrap_or_else(|| {
@@ -128,7 +128,7 @@ impl Parser<'_> {
             (0..3).for_each(|_| self.bump());
             return Some(());
         }
-        let hint = did_you_mean(name, MOUNT_OPTIONS.iter().copied())
+        let hint = did_you_mean("--", name, MOUNT_OPTIONS.iter().copied())
             .unwrap_or_else(|| format!("the options here are `--{}`", MOUNT_OPTIONS.join("`, `--")));
         self.unknown_option(hint)
     }

@@ -128,6 +128,46 @@ proptest! {
     }
 }
 
+/// What is left of a source text when every template renders to nothing.
+fn ordinary_text(text: &str) -> String {
+    let is_template = |node: SyntaxNode| node.ancestors().any(|node| node.kind().is_template());
+    parse(text, Mode::Source)
+        .syntax()
+        .descendants_with_tokens()
+        .filter_map(|element| element.into_token())
+        .filter(|token| token.kind() != SyntaxKind::STRIPPED && !token.parent().is_some_and(is_template))
+        .map(|token| token.text().to_string())
+        .collect()
+}
+
+fn minijinja_text(text: &str) -> Option<String> {
+    let mut env = minijinja::Environment::empty();
+    env.set_keep_trailing_newline(true);
+    env.set_syntax(minijinja::syntax::SyntaxConfig::builder().line_statement_prefix("$ ").build().ok()?);
+    env.render_str(text, ()).ok()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Templates are cut where minijinja cuts them.
+    #[test]
+    fn templates_are_cut_as_minijinja_does(parts in prop::collection::vec(prop::sample::select(vec![
+        "RUN", " ", "  ", "\t", "\n", "\n ", "\"", "#", "a", "\\", "\u{a0}", "{", "}", "$", "%}", "}}", "#}", "-", "+",
+        "{{ '' }}", "{{- '' -}}", "{{-''}}", "{{+ \"\" +}}", "{{ {'}}': '}}'}['x'] or '' }}", "{{ ['']\n[0] -}}",
+        "{% set x = '%}' %}", "{%- set x = 1 -%}", "{%+ set y = (1) +%}", "{# c #}", "{#- {{ -#}", "{##}", "{#-#}",
+        "{% raw %}", "{%- raw -%}", "{%-  endraw  -%}", "{% endraw %}", "{% endraw +%}", "$ set x = 1\n",
+        "\n$ set x = 1\n", "\n  $ set x = [1,\n 2]\n", "\n$ set x = '\n'\n", "$  set z = 2 \n", "\n$ if true\n",
+        "\n$ endif\n",
+    ]), 0..14)) {
+        let text = parts.concat();
+        check_invariants(&text);
+        if let Some(rendered) = minijinja_text(&text) {
+            prop_assert_eq!(ordinary_text(&text), rendered);
+        }
+    }
+}
+
 #[test]
 fn deep_and_long_texts_are_no_trouble() {
     let n = 40_000;
