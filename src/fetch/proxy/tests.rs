@@ -337,10 +337,10 @@ fn bodies_can_be_fetched_before_the_build() {
         seen: "http://mirror.example/debian".into(),
         fetch_from: format!("http://{}/real/", origin.addr),
     };
-    assert_eq!(missing_bodies(&world.recorded, &[mirror.clone()], &world.store).unwrap(), []);
+    assert_eq!(missing_bodies(&world.recorded, std::slice::from_ref(&mirror), &world.store).unwrap(), []);
 
     let mut world = world.elsewhere();
-    let wanted = missing_bodies(&world.recorded, &[mirror.clone()], &world.store).unwrap();
+    let wanted = missing_bodies(&world.recorded, std::slice::from_ref(&mirror), &world.store).unwrap();
     let urls: Vec<_> = wanted.iter().flat_map(|wanted| wanted.urls.clone()).collect();
     assert_eq!(urls, [origin.url("/real/a"), "http://origin.example/b".to_owned()]);
     let client = client_with(&[("origin.example:80", world.origin)]);
