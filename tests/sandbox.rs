@@ -347,7 +347,8 @@ fn layers_on_layers() {
     fs::rename(world.path("work/upper"), world.path("trees/second")).unwrap();
     let on_two = |script: &str| {
         let mut request = world.request(vec![sh(script)]);
-        request.lower.push("second".into());
+        // The same layer twice, as when two files say the same.
+        request.lower.extend(["second".into(), "second".into()]);
         world.run(&request).unwrap();
         (world.output.lock().unwrap().clone(), world.upper())
     };
