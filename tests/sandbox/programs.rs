@@ -160,7 +160,10 @@ fn name_servers_are_the_proxy_too() {
 fn cancelling_leaves_nothing() {
     let world = World::new();
     let cancel = Arc::new(AtomicBool::new(false));
-    let request = world.request(vec![sh("sleep 987 & sleep 987 & echo up; sleep 987")]);
+    // A number of our own: the same test may run as another user.
+    let seconds = 100_000 + std::process::id();
+    let script = format!("sleep {seconds} & sleep {seconds} & echo up; sleep {seconds}");
+    let request = world.request(vec![sh(&script)]);
     let later = cancel.clone();
     let start = Instant::now();
     let mut on_event = |event| {
@@ -173,7 +176,8 @@ fn cancelling_leaves_nothing() {
     assert!(start.elapsed() < Duration::from_secs(2));
     let running =
         fs::read_dir("/proc").unwrap().filter_map(|e| fs::read(e.unwrap().path().join("cmdline")).ok());
-    assert!(!running.into_iter().any(|line| line == b"sleep\x00987\x00"));
+    let sleeping = format!("sleep\0{seconds}\0").into_bytes();
+    assert!(!running.into_iter().any(|line| line == sleeping));
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&*world.dir.path().to_string_lossy()), "{mounts}");
     sandbox::remove(&world.launcher, &request.work).unwrap();
