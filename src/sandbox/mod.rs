@@ -1,17 +1,75 @@
 //! Sandboxes: namespaces, overlay and file steps; the same as root and as an ordinary user.
+//!
+//! [`run`] starts this program anew as a supervisor ([`entry`]), which starts a process in a user namespace
+//! (`stage`), which starts process 1 of the sandbox (`init`). Specified in `spec/sandbox.md`.
 
 mod request;
 
+mod error;
+mod ids;
+mod launch;
+mod terminal;
+
+mod entry;
+mod stage;
+
+mod ground;
+mod init;
+mod network;
+mod root;
+
+mod confine;
+mod debs;
+mod files;
+mod program;
+
+mod canonical;
+mod capture;
+mod normalise;
+
+mod mounts;
+mod process;
+mod wire;
+
+pub use entry::entry;
+pub use error::{Error, StepFailure};
+pub use ids::check_host;
+pub use launch::{InteractRequest, Launcher, Outcome, hash, interact, remove, run};
 pub use request::{Attrs, Capture, CopySource, Event, Mount, MountSource, Network, Report, Request, Step};
 
+use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};
 
 /// Sockets made inside a sandbox with [`Network::Proxy`]; whoever holds them is its whole internet.
+///
+/// They answer for every IPv4 address: inside, all of them are local.
 pub struct Listeners {
-    /// TCP 127.0.0.1:80
+    /// TCP port 80
     pub http: TcpListener,
-    /// TCP 127.0.0.1:443
+    /// TCP port 443
     pub https: TcpListener,
-    /// UDP 127.0.0.1:53
+    /// UDP port 53
     pub dns: UdpSocket,
+}
+
+/// The environment of every program, below the one of its step; `SOURCE_DATE_EPOCH` comes on top.
+pub fn base_env() -> BTreeMap<String, String> {
+    [
+        ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+        ("HOME", "/root"),
+        ("USER", "root"),
+        ("LOGNAME", "root"),
+        ("SHELL", "/bin/sh"),
+        ("LANG", "C.UTF-8"),
+        ("LC_ALL", "C.UTF-8"),
+        ("TZ", "UTC"),
+        ("TERM", "dumb"),
+        ("DEBIAN_FRONTEND", "noninteractive"),
+        // Hash tables in the same order each time.
+        ("PYTHONHASHSEED", "0"),
+        ("PERL_HASH_SEED", "0"),
+        ("container", "raptor"),
+    ]
+    .map(|(key, value)| (key.to_string(), value.to_string()))
+    .into()
 }

@@ -1,0 +1,113 @@
+//! Taking the result of a sandbox in which nobody lives any more.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
+
+use super::error::{Context, Fault, Trouble};
+use super::ground::{self, Ground};
+use super::init::Notes;
+use super::request::{Capture, MountSource, Report, Request};
+use super::{canonical, mounts};
+use crate::tree::{self, Owner};
+
+/// Makes the layer and the outputs canonical and hashes them.
+pub(super) fn take(request: &Request, ground: &Ground, notes: OwnedFd) -> Result<Report, Fault> {
+    ground::clear_scratch()?;
+    let outputs = outputs(request)?;
+    let upper = Path::new("w/upper");
+    let layer = match request.capture {
+        Capture::Discard => {
+            fs::remove_dir_all(upper).map_err(Trouble::from)?;
+            None
+        }
+        Capture::Keep => {
+            unmake_mount_points(notes)?;
+            None
+        }
+        Capture::Layer => {
+            unmake_mount_points(notes)?;
+            let lower = merged_view(ground)?;
+            canonical::layer(upper, lower.as_deref(), request.epoch)?;
+            Some(tree::hash_tree(upper, Owner::AsSeen).map_err(Trouble::from)?)
+        }
+    };
+    if layer.is_some() || !outputs.is_empty() {
+        // The overlay was mounted `volatile`, so this is the first time that its files must reach the disk.
+        let work = fs::File::open("w").map_err(Trouble::from)?;
+        rustix::fs::syncfs(&work).context(|| "cannot write the result to disk")?;
+    }
+    Ok(Report { layer, outputs })
+}
+
+fn outputs(request: &Request) -> Result<BTreeMap<String, tree::TreeInfo>, Fault> {
+    let mut outputs = BTreeMap::new();
+    for mount in &request.mounts {
+        let MountSource::Output { name, file } = &mount.source else { continue };
+        let path = PathBuf::from(ground::output_path(name)?);
+        let meta = fs::symlink_metadata(&path).map_err(Trouble::from)?;
+        if *file && meta.len() == 0 {
+            return Err(Fault::EmptyOutput(name.clone()));
+        }
+        canonical::output(&path, request.epoch)?;
+        outputs.insert(name.clone(), tree::hash_tree(&path, Owner::AsSeen).map_err(Trouble::from)?);
+    }
+    Ok(outputs)
+}
+
+/// Where the parents of the layer can be read as one tree.
+fn merged_view(ground: &Ground) -> Result<Option<PathBuf>, Trouble> {
+    match ground.lower.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(fs::canonicalize(only)?)),
+        several => {
+            // The root that init had is not visible here, so its place is free.
+            mounts::overlay(several, None, "r").context(|| "cannot mount the parent layers")?;
+            Ok(Some(PathBuf::from("r")))
+        }
+    }
+}
+
+/// Removes from the upper dir what was made only to be mounted on.
+fn unmake_mount_points(notes: OwnedFd) -> Result<(), Trouble> {
+    let mut file = std::fs::File::from(notes);
+    std::io::Seek::rewind(&mut file).context(|| "notes")?;
+    let notes: Notes = serde_json::from_reader(std::io::BufReader::new(file)).context(|| "notes")?;
+    for path in notes.made.iter().rev() {
+        let Some((dir, name)) = open_parent(path)? else { continue };
+        let Ok(stat) = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+        if let (Some((mode, user, group)), true) = (notes.wanted.get(path), kind.is_dir()) {
+            let owner = (Some(Uid::from_raw(*user)), Some(Gid::from_raw(*group)));
+            rustix::fs::chownat(&dir, &name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)
+                .and_then(|()| rustix::fs::chmodat(&dir, &name, Mode::from_raw_mode(*mode), AtFlags::empty()))
+                .context(|| format!("cannot change {}", path.display()))?;
+            continue;
+        }
+        // One that got content stays: removing a directory that is not empty fails.
+        let _ = match kind.is_dir() {
+            true => rustix::fs::unlinkat(&dir, &name, AtFlags::REMOVEDIR),
+            false if kind.is_file() && stat.st_size == 0 => {
+                rustix::fs::unlinkat(&dir, &name, AtFlags::empty())
+            }
+            false => Ok(()),
+        };
+    }
+    Ok(())
+}
+
+/// The directory of a path in the upper dir, without following links that programs may have put there.
+fn open_parent(path: &Path) -> Result<Option<(OwnedFd, PathBuf)>, Trouble> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(None) };
+    let parent = Path::new("w/upper").join(parent.strip_prefix("/").unwrap_or(parent));
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+    match rustix::fs::openat2(rustix::fs::CWD, &parent, flags, Mode::empty(), resolve) {
+        Ok(dir) => Ok(Some((dir, PathBuf::from(name)))),
+        // Gone, or made below another mount.
+        Err(_) => Ok(None),
+    }
+}

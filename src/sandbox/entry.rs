@@ -1,0 +1,186 @@
+//! The supervisor: first process of a sandbox, still outside of it.
+//!
+//! It is this program, started anew because the engine has threads and must not fork. It fills the user
+//! namespace of its child, and it outlives all others so that the engine can wait for one process only.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::mount::MountAttrFlags;
+use rustix::process::{Pid, Signal, WaitOptions};
+
+use super::error::{Context, Fault, Trouble};
+use super::ids::{self, IdMap};
+use super::request::{MountSource, Request};
+use super::wire::{Channel, Hello, Job, MAX_FDS, Reply, Sync, Task};
+use super::{mounts, process, stage};
+
+/// First argument that makes this program a sandbox.
+pub(super) const ARGUMENT: &str = "__sandbox";
+
+/// The whole life of a sandbox process; the result is its exit status.
+///
+/// `main` calls this, and nothing before it, when the first argument is `__sandbox`.
+pub fn entry() -> i32 {
+    let channel = match take_socket() {
+        Ok(channel) => channel,
+        Err(Trouble(message)) => {
+            eprintln!("raptor: {ARGUMENT} is not for users: {message}");
+            return 2;
+        }
+    };
+    match receive_job(&channel).and_then(|(job, stdio)| supervise(&job, stdio, &channel)) {
+        Ok(()) => 0,
+        Err(trouble) => {
+            // If nobody listens any more there is nobody to tell.
+            let _ = channel.send(&Reply::Failed(Fault::from(trouble)), &[]);
+            1
+        }
+    }
+}
+
+/// The engine passes its socket as standard input; programs must not see it.
+fn take_socket() -> Result<Channel, Trouble> {
+    let stdin = std::io::stdin();
+    let fd = rustix::io::fcntl_dupfd_cloexec(&stdin, 3).context(|| "standard input")?;
+    rustix::net::sockopt::socket_type(&fd).context(|| "standard input is no socket of raptor")?;
+    let null = fs_err::File::open("/dev/null")?;
+    process::replace_fd(null.as_fd(), 0).context(|| "standard input")?;
+    Ok(Channel::from(fd))
+}
+
+fn receive_job(channel: &Channel) -> Result<(Job, Vec<OwnedFd>), Trouble> {
+    let received = channel.receive::<Hello>().context(|| "cannot receive the request")?;
+    let mut fds = received.map(|(Hello, fds)| fds).unwrap_or_default().into_iter();
+    let file = fds.next().ok_or_else(|| Trouble("there was no request".into()))?;
+    let job = serde_json::from_reader(std::io::BufReader::new(std::fs::File::from(file)))
+        .context(|| "cannot read the request")?;
+    Ok((job, fds.collect()))
+}
+
+fn supervise(job: &Job, stdio: Vec<OwnedFd>, channel: &Channel) -> Result<(), Trouble> {
+    process::die_with_parent().context(|| "prctl")?;
+    process::adopt_orphans().context(|| "prctl")?;
+    if let Task::Run { request, .. } = &job.task {
+        // The directory stays reachable this way when its path is not, for lack of rights.
+        let work = request.work.as_path();
+        rustix::process::chdir(work).context(|| format!("cannot enter {}", work.display()))?;
+    }
+    let mut problem = Trouble("no way to map ids".into());
+    for map in ids::candidates(&job.ids) {
+        match start(job, &stdio, channel, map)? {
+            Ok(child) => {
+                drop(stdio);
+                return watch(child, channel);
+            }
+            Err(trouble) => problem = trouble,
+        }
+    }
+    Err(problem)
+}
+
+/// Starts the child that enters the namespaces. The inner error means that another map may work.
+fn start(
+    job: &Job,
+    stdio: &[OwnedFd],
+    channel: &Channel,
+    map: IdMap,
+) -> Result<Result<Pid, Trouble>, Trouble> {
+    let (ours, theirs) = Channel::pair().context(|| "socketpair")?;
+    let Some(child) = process::fork().context(|| "fork")? else {
+        drop(ours);
+        std::process::exit(stage::run(job, stdio, channel, theirs, map));
+    };
+    drop(theirs);
+    match ours.receive::<Sync>() {
+        Ok(Some((Sync::Unshared, _))) => {}
+        // The child has said itself what went wrong.
+        _ => return Ok(Ok(child)),
+    }
+    let mapped = ids::write_maps(&job.ids, map, child.as_raw_pid()).and_then(|()| match (&job.task, map) {
+        (Task::Run { request, .. }, IdMap::Shifted) => shifted_mounts(request, child),
+        _ => Ok(Vec::new()),
+    });
+    let fds = match mapped {
+        Ok(fds) => fds,
+        Err(trouble) => {
+            kill(child);
+            reap_all();
+            return Ok(Err(trouble));
+        }
+    };
+    let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+    ours.send(&Sync::Mapped, &fds).context(|| "cannot talk to the sandbox")?;
+    Ok(Ok(child))
+}
+
+/// Trees, work dir and host paths of a request, with their ids shifted into the user namespace of `child`.
+fn shifted_mounts(request: &Request, child: Pid) -> Result<Vec<OwnedFd>, Trouble> {
+    let namespace = fs_err::File::open(format!("/proc/{}/ns/user", child.as_raw_pid()))?;
+    let copy = |path: &Path, attributes| {
+        let mount = mounts::copy_one(path).context(|| format!("cannot open {}", path.display()))?;
+        mounts::set_attributes(mount.as_fd(), attributes).context(|| path.display())?;
+        mounts::shift_ids(mount.as_fd(), namespace.as_fd())
+            .context(|| format!("cannot shift the ids of {}", path.display()))?;
+        Ok::<_, Trouble>(mount)
+    };
+    let harmless = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let mut fds = vec![copy(&request.trees, harmless | MountAttrFlags::MOUNT_ATTR_RDONLY)?];
+    fds.push(copy(&request.work, harmless)?);
+    for mount in &request.mounts {
+        if let MountSource::Host { path, .. } = &mount.source {
+            fds.push(copy(path, harmless)?);
+        }
+    }
+    if fds.len() > MAX_FDS {
+        return Err(Trouble(format!("more than {} host mounts", MAX_FDS - 2)));
+    }
+    Ok(fds)
+}
+
+/// Waits until every process of the sandbox is gone, and hurries them when the engine hangs up.
+fn watch(child: Pid, channel: &Channel) -> Result<(), Trouble> {
+    let pidfd =
+        rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty()).context(|| "pidfd")?;
+    loop {
+        let mut fds = [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(channel, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(err) => return Err(Trouble(format!("poll: {err}"))),
+        }
+        let [ended, hung_up] = fds.map(|fd| !fd.revents().is_empty());
+        if hung_up {
+            kill(child);
+        }
+        if ended || hung_up {
+            break;
+        }
+    }
+    let status = rustix::process::waitpid(Some(child), WaitOptions::empty()).context(|| "wait")?;
+    // The init of the sandbox dies with its parent; after it there is nobody left.
+    reap_all();
+    match status.and_then(|(_, status)| status.terminating_signal()) {
+        Some(signal) => Err(Trouble(format!("killed by signal {signal}"))),
+        None => Ok(()),
+    }
+}
+
+fn kill(pid: Pid) {
+    // An error means that it is gone.
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
+}
+
+fn reap_all() {
+    while !matches!(rustix::process::wait(WaitOptions::empty()), Err(rustix::io::Errno::CHILD)) {}
+}
+
+/// A memory file with a job, as [`entry`] wants it.
+pub(super) fn job_file(job: &Job) -> std::io::Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create("request", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = std::io::BufWriter::new(std::fs::File::from(fd));
+    serde_json::to_writer(&mut file, job)?;
+    let mut file = file.into_inner().map_err(|err| err.into_error())?;
+    std::io::Seek::rewind(&mut file)?;
+    Ok(file.into())
+}

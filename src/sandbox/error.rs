@@ -1,0 +1,135 @@
+//! What can go wrong with a sandbox, in words for the user.
+//!
+//! Inside the sandbox a failure is a [`Trouble`] (one sentence); it crosses to the engine as a [`Fault`].
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a sandbox gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A step failed; what the program said went through [`super::Event::Output`].
+    #[error("step {idx} failed: {failure}")]
+    StepFailed {
+        /// Index into [`super::Request::steps`].
+        idx: usize,
+        /// How.
+        failure: StepFailure,
+    },
+    /// An output file is still empty after all steps.
+    #[error("the output `{0}` was not written")]
+    EmptyOutput(String),
+    /// The sandbox could not be made, or its result not be taken.
+    #[error("sandbox: {0}")]
+    Setup(String),
+    /// Cancelled by the caller.
+    #[error("cancelled")]
+    Cancelled,
+    /// This program could not be started a second time.
+    #[error("cannot start {exe} for the sandbox: {source}")]
+    Launch {
+        /// The program.
+        exe: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The user has no range of subordinate ids.
+    #[error("user {user} has no range of ids in {file}; run as root: {fix}")]
+    NoSubIds {
+        /// Name or number of the user.
+        user: String,
+        /// `/etc/subuid` or `/etc/subgid`.
+        file: &'static str,
+        /// Command that adds a range.
+        fix: String,
+    },
+    /// The setuid helpers are missing.
+    #[error("the program {0} is missing; run as root: apt-get install uidmap")]
+    NoUidmap(&'static str),
+    /// The system forbids user namespaces.
+    #[error("this system forbids user namespaces to you ({setting}); run as root: {fix}")]
+    NoUserNamespaces {
+        /// The setting that forbids them.
+        setting: &'static str,
+        /// Command that allows them.
+        fix: &'static str,
+    },
+}
+
+/// How a step failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepFailure {
+    /// The program ended with this status.
+    Exit(i32),
+    /// The program was ended by this signal.
+    Signal(i32),
+    /// The program could not be started, or a file step failed: one sentence that names the path.
+    Message(String),
+}
+
+impl fmt::Display for StepFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StepFailure::Exit(status) => write!(f, "exit status {status}"),
+            StepFailure::Signal(signal) => write!(f, "killed by signal {signal}"),
+            StepFailure::Message(message) => f.write_str(message),
+        }
+    }
+}
+
+/// A failure on its way to the engine.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Fault {
+    Setup(String),
+    Step { idx: usize, failure: StepFailure },
+    EmptyOutput(String),
+}
+
+impl From<Trouble> for Fault {
+    fn from(trouble: Trouble) -> Fault {
+        Fault::Setup(trouble.0)
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Error {
+        match fault {
+            Fault::Setup(message) => Error::Setup(message),
+            Fault::Step { idx, failure } => Error::StepFailed { idx, failure },
+            Fault::EmptyOutput(name) => Error::EmptyOutput(name),
+        }
+    }
+}
+
+/// One sentence that says what failed, on which path, and why.
+#[derive(Debug)]
+pub(super) struct Trouble(pub String);
+
+/// Adds to an error what was being done.
+pub(super) trait Context<T> {
+    /// Prefixes the error with `what`.
+    fn context<W: fmt::Display>(self, what: impl FnOnce() -> W) -> Result<T, Trouble>;
+}
+
+impl<T, E: fmt::Display> Context<T> for Result<T, E> {
+    fn context<W: fmt::Display>(self, what: impl FnOnce() -> W) -> Result<T, Trouble> {
+        self.map_err(|err| Trouble(format!("{}: {err}", what())))
+    }
+}
+
+impl From<std::io::Error> for Trouble {
+    /// For errors of `fs_err`, which name their path already.
+    fn from(err: std::io::Error) -> Trouble {
+        Trouble(err.to_string())
+    }
+}
+
+impl From<crate::tree::TreeError> for Trouble {
+    fn from(err: crate::tree::TreeError) -> Trouble {
+        Trouble(err.to_string())
+    }
+}

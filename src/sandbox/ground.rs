@@ -1,0 +1,163 @@
+//! The private directory below which a sandbox is put together; its names are all that `/proc/mounts` shows.
+//!
+//! `s` trees, `w` work dir, `l/N` links to lower trees, `e` an empty directory, `r` the root, `o/N` overlays,
+//! `t/N` texts.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use fs_err as fs;
+use rustix::mount::MountAttrFlags;
+use rustix::process::{Gid, Uid};
+
+use super::error::{Context, Trouble};
+use super::mounts;
+use super::request::{Capture, MountSource, Request};
+
+/// What `lay` made. The current directory is the private one.
+pub(super) struct Ground {
+    /// Links to the trees of the root, topmost first, as overlays want them.
+    pub lower: Vec<String>,
+    /// Link of each tree that some mount needs.
+    pub links: BTreeMap<String, String>,
+    /// Host mounts in the order of the request.
+    pub hosts: Vec<OwnedFd>,
+}
+
+/// Makes the private directory over the current one, and prepares the work dir.
+///
+/// `mounts` are trees, work dir and host paths if the supervisor has made them; else they are made here.
+pub(super) fn lay(request: &Request, mounts: Vec<OwnedFd>) -> Result<Ground, Trouble> {
+    let mut mounts = if mounts.is_empty() { own_mounts(request)? } else { mounts }.into_iter();
+    let (Some(trees), Some(work)) = (mounts.next(), mounts.next()) else {
+        return Err(Trouble("mounts are missing".into()));
+    };
+    let private = mounts::tmpfs("0755").context(|| "cannot make a tmpfs")?;
+    mounts::attach_here(private.as_fd()).context(|| "cannot mount a tmpfs over the work directory")?;
+    rustix::process::fchdir(&private).context(|| "cannot enter the private directory")?;
+    for name in ["s", "w", "l", "e", "r", "o", "t"] {
+        fs::create_dir(name)?;
+    }
+    mounts::attach(trees.as_fd(), Path::new("s")).context(|| "cannot attach the trees")?;
+    mounts::attach(work.as_fd(), Path::new("w")).context(|| "cannot attach the work directory")?;
+
+    let mut links = BTreeMap::new();
+    let overlaid = request.mounts.iter().filter_map(|mount| match &mount.source {
+        MountSource::Overlay(trees) => Some(trees),
+        _ => None,
+    });
+    for tree in overlaid.chain([&request.lower]).flatten() {
+        if !links.contains_key(tree) {
+            links.insert(tree.clone(), link(tree, links.len())?);
+        }
+    }
+    let lower = layers(&links, &request.lower)?;
+    prepare_work(request, lower.first())?;
+    Ok(Ground { lower, links, hosts: mounts.collect() })
+}
+
+/// Links of a stack of trees, topmost first.
+pub(super) fn layers(links: &BTreeMap<String, String>, trees: &[String]) -> Result<Vec<String>, Trouble> {
+    if trees.len() > mounts::MAX_LOWER {
+        let (n, max) = (trees.len(), mounts::MAX_LOWER);
+        return Err(Trouble(format!("{n} layers on top of each other are too many; {max} are possible")));
+    }
+    Ok(trees.iter().rev().filter_map(|tree| links.get(tree).cloned()).collect())
+}
+
+/// Path of a tree, after checking that the name is just a name.
+pub(super) fn tree_path(tree: &str) -> Result<String, Trouble> {
+    if tree.is_empty() || tree == "." || tree == ".." || tree.contains('/') {
+        return Err(Trouble(format!("`{tree}` is no name of a tree")));
+    }
+    Ok(format!("s/{tree}"))
+}
+
+fn link(tree: &str, idx: usize) -> Result<String, Trouble> {
+    let path = tree_path(tree)?;
+    let meta = fs::symlink_metadata(&path).context(|| format!("tree {tree}"))?;
+    if !meta.is_dir() {
+        return Err(Trouble(format!("tree {tree} is not a directory")));
+    }
+    let link = format!("l/{idx}");
+    std::os::unix::fs::symlink(format!("../{path}"), &link).context(|| link.clone())?;
+    Ok(link)
+}
+
+/// Trees, work dir and host paths, for ids that need no shifting.
+fn own_mounts(request: &Request) -> Result<Vec<OwnedFd>, Trouble> {
+    let copy = |path: &Path, attributes| {
+        let mount = mounts::copy_all(path).context(|| format!("cannot open {}", path.display()))?;
+        mounts::set_attributes(mount.as_fd(), attributes)
+            .context(|| format!("cannot restrict {}", path.display()))?;
+        Ok::<_, Trouble>(mount)
+    };
+    let harmless = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
+    let mut fds = vec![copy(&request.trees, harmless | MountAttrFlags::MOUNT_ATTR_RDONLY)?];
+    fds.push(copy(&request.work, harmless)?);
+    for mount in &request.mounts {
+        if let MountSource::Host { path, .. } = &mount.source {
+            fds.push(copy(path, harmless)?);
+        }
+    }
+    Ok(fds)
+}
+
+/// Directories of the overlay and of outputs; leftovers of an earlier run that kept its upper dir are removed.
+fn prepare_work(request: &Request, top: Option<&String>) -> Result<(), Trouble> {
+    clear_scratch()?;
+    fs::create_dir("w/work")?;
+    fs::create_dir("w/scratch")?;
+    let upper = Path::new("w/upper");
+    if request.capture != Capture::Keep || !upper.exists() {
+        fs::create_dir(upper)?;
+        // The root directory of the merged view is the upper dir: it must look like the one it covers.
+        if let Some(top) = top {
+            copy_attributes(Path::new(top), upper)?;
+        }
+    }
+    for mount in &request.mounts {
+        let MountSource::Output { name, file } = &mount.source else { continue };
+        let path = output_path(name)?;
+        fs::create_dir_all("w/out")?;
+        match file {
+            true => fs::File::create_new(&path).map(drop)?,
+            false => fs::create_dir(&path)?,
+        }
+    }
+    Ok(())
+}
+
+/// Path of an output, after checking that the name is just a name.
+pub(super) fn output_path(name: &str) -> Result<String, Trouble> {
+    if name.is_empty() || name == "." || name == ".." || name.contains('/') {
+        return Err(Trouble(format!("`{name}` is no name of an output")));
+    }
+    Ok(format!("w/out/{name}"))
+}
+
+/// Removes what only the running sandbox needs.
+pub(super) fn clear_scratch() -> Result<(), Trouble> {
+    for path in ["w/work", "w/scratch"] {
+        match fs::remove_dir_all(path) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(err.into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Gives directory `to` the owner, mode and extended attributes of `from`, which may be a link to it.
+fn copy_attributes(from: &Path, to: &Path) -> Result<(), Trouble> {
+    use std::os::unix::fs::MetadataExt;
+    let from = fs::canonicalize(from)?;
+    let meta = fs::metadata(&from)?;
+    rustix::fs::chown(to, Some(Uid::from_raw(meta.uid())), Some(Gid::from_raw(meta.gid())))
+        .context(|| to.display())?;
+    fs::set_permissions(to, meta.permissions())?;
+    for (name, value) in crate::tree::xattrs(&from, crate::tree::xattr_counts)? {
+        rustix::fs::lsetxattr(to, &name, &value, rustix::fs::XattrFlags::empty()).context(|| to.display())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! Process 1 of the sandbox: enters the root, does the steps in order, and takes all programs down with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use fs_err as fs;
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
+use serde::{Deserialize, Serialize};
+
+use super::error::{Context, Fault, StepFailure, Trouble};
+use super::ground::Ground;
+use super::ids::IdMap;
+use super::program::{self, Program, Streams};
+use super::request::{Event, Request, Step};
+use super::root::{self, Root};
+use super::wire::{Channel, Reply, Stdio};
+use super::{base_env, debs, files, network};
+
+/// Everything that init needs, from before it was born.
+pub(super) struct Life<'a> {
+    pub request: &'a Request,
+    pub kind: Stdio,
+    /// Standard streams of the last step, for [`Stdio::Inherited`].
+    pub stdio: &'a [OwnedFd],
+    pub engine: &'a Channel,
+    pub map: IdMap,
+    pub ground: Ground,
+    /// Where programs write.
+    pub output: OwnedFd,
+    /// Memory file for the [`Notes`].
+    pub notes: OwnedFd,
+}
+
+/// What the capture must know of the run.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Notes {
+    /// Made only to be mounted on, parents first.
+    pub made: Vec<PathBuf>,
+    /// Those that a package or file step has asked for too, with mode, user and group.
+    pub wanted: BTreeMap<PathBuf, (u32, u32, u32)>,
+}
+
+/// Lives; the result is the exit status: 1 after telling the engine what failed.
+pub(super) fn run(life: Life<'_>) -> i32 {
+    let engine = life.engine;
+    match live(life) {
+        Ok(()) => 0,
+        Err(fault) => match engine.send(&Reply::Failed(fault), &[]) {
+            Ok(()) => 1,
+            Err(_) => 2,
+        },
+    }
+}
+
+fn live(life: Life<'_>) -> Result<(), Fault> {
+    let Life { request, kind, stdio, engine, map, ground, output, notes } = life;
+    super::process::unshare(rustix::thread::UnshareFlags::NEWNS).context(|| "cannot copy the mounts")?;
+    rustix::system::sethostname(b"raptor").context(|| "cannot set the host name")?;
+    network::set_up(request.network, engine)?;
+    let root = root::enter(request, ground, map)?;
+    // Programs must not look into this process, which can do more than they.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context(|| "prctl")?;
+
+    let mut steps = Steps { request, root: &root, output, wanted: BTreeMap::new() };
+    for (idx, step) in request.steps.iter().enumerate() {
+        let tell = |event| engine.send(&Reply::Event(event), &[]).context(|| "the engine is gone");
+        tell(Event::StepStarted { idx })?;
+        let streams = match kind {
+            _ if idx + 1 < request.steps.len() => Streams::Output,
+            Stdio::Captured => Streams::Output,
+            Stdio::Inherited => Streams::Given(stdio),
+            Stdio::Terminal { rows, columns } => Streams::Terminal { rows, columns, engine },
+        };
+        let result = steps.run(step, streams);
+        kill_programs();
+        result.map_err(|failure| Fault::Step { idx, failure })?;
+        tell(Event::StepDone { idx })?;
+    }
+    let wanted = steps.wanted;
+    let file = std::fs::File::from(notes);
+    serde_json::to_writer(file, &Notes { made: root.made, wanted }).context(|| "notes")?;
+    Ok(())
+}
+
+/// What steps have in common.
+struct Steps<'a> {
+    request: &'a Request,
+    root: &'a Root,
+    output: OwnedFd,
+    wanted: BTreeMap<PathBuf, (u32, u32, u32)>,
+}
+
+impl Steps<'_> {
+    fn run(&mut self, step: &Step, streams: Streams<'_>) -> Result<(), StepFailure> {
+        let done = match step {
+            Step::Run { argv, env, cwd } => {
+                let mut all = base_env();
+                all.insert("SOURCE_DATE_EPOCH".into(), self.request.epoch.to_string());
+                all.extend(env.iter().map(|(k, v)| (k.clone(), v.clone())));
+                let program = Program { argv, env: &all, cwd };
+                return wait(program::start(&program, streams, &self.output)?);
+            }
+            Step::Workdir { path } => match fs::metadata(path) {
+                Ok(meta) if meta.is_dir() => Ok(()),
+                Ok(_) => Err(Trouble(format!("{path} is not a directory"))),
+                Err(err) => Err(err.into()),
+            },
+            Step::Write { text, path, attrs } => files::write(text, path, attrs),
+            Step::Mkdir { path, parents, attrs } => match self.made_as(path) {
+                Some(made) => files::resolve(attrs, 0o755).map(|owner| {
+                    self.wanted.insert(made, owner);
+                }),
+                None => files::mkdir(path, *parents, attrs),
+            },
+            Step::Symlink { target, path } => {
+                symlink(target, path).context(|| format!("cannot make the link {path}"))
+            }
+            Step::Copy { sources, dest, attrs } => files::copy(self.root.trees.as_fd(), sources, dest, attrs),
+            Step::UnpackDebs { debs } => {
+                let made: BTreeSet<_> = self.root.made.iter().cloned().collect();
+                debs::unpack(self.root.trees.as_fd(), debs, &made, &mut self.wanted)
+            }
+        };
+        done.map_err(|Trouble(message)| StepFailure::Message(message))
+    }
+
+    /// The mount point at `path` if it exists only as one so far: as far as steps can tell, nothing is there.
+    fn made_as(&self, path: &str) -> Option<PathBuf> {
+        let path = fs::canonicalize(path).ok()?;
+        (self.root.made.contains(&path) && !self.wanted.contains_key(&path)).then_some(path)
+    }
+}
+
+/// Waits for a program, and reaps whoever else dies meanwhile.
+fn wait(program: Pid) -> Result<(), StepFailure> {
+    loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == program => {
+                return match (status.exit_status(), status.terminating_signal()) {
+                    (Some(0), _) => Ok(()),
+                    (Some(code), _) => Err(StepFailure::Exit(code)),
+                    (None, signal) => Err(StepFailure::Signal(signal.unwrap_or_default())),
+                };
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(err) => return Err(StepFailure::Message(format!("cannot wait for the program: {err}"))),
+        }
+    }
+}
+
+/// Ends everything that a step has left running.
+fn kill_programs() {
+    // To process 1, all processes are its own namespace's, and it is spared itself. No such process is fine.
+    // SAFETY: kill(2) touches no memory.
+    unsafe { libc::kill(-1, Signal::KILL.as_raw()) };
+    while !matches!(rustix::process::wait(WaitOptions::empty()), Err(Errno::CHILD)) {}
+}

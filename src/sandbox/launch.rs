@@ -1,0 +1,302 @@
+//! The engine's side: starting sandbox processes, listening to them, ending them.
+
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio as ProcessStdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::entry::{ARGUMENT, job_file};
+use super::error::{Error, StepFailure};
+use super::ids::{self, IdPlan};
+use super::request::{Event, Report, Request, Step};
+use super::terminal::Terminal;
+use super::wire::{Channel, Hello, Job, Reply, Stdio, Task};
+use super::{Listeners, network};
+use crate::tree::{self, TreeInfo};
+
+/// How often a running sandbox looks whether it was cancelled.
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+
+/// The program whose [`super::entry`] is the sandbox: this one, except in tests.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    /// Path of the program.
+    pub exe: PathBuf,
+}
+
+impl Launcher {
+    /// The running program, also when its file was replaced meanwhile.
+    pub fn current() -> Launcher {
+        Launcher { exe: PathBuf::from("/proc/self/exe") }
+    }
+}
+
+/// A program to use interactively after the steps of a request.
+#[derive(Clone, Debug)]
+pub struct InteractRequest {
+    /// The sandbox; its steps run first.
+    pub request: Request,
+    /// At least one word.
+    pub argv: Vec<String>,
+    /// Environment, over [`super::base_env`].
+    pub env: std::collections::BTreeMap<String, String>,
+    /// Absolute.
+    pub cwd: String,
+}
+
+/// How an interactive program ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its exit status, or 128 and the signal that ended it.
+    pub status: i32,
+    /// What was captured; only after exit status 0.
+    pub report: Option<Report>,
+}
+
+/// Runs a sandbox to its end.
+///
+/// `serve` gets the sockets of [`super::Network::Proxy`] before the first step. A set `cancel` ends everything
+/// within a tenth of a second; no process and no mount stays. On any error what was written stays in the work
+/// dir, for [`remove`].
+pub fn run(
+    launcher: &Launcher,
+    request: &Request,
+    serve: Option<&mut dyn FnMut(Listeners)>,
+    cancel: &AtomicBool,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Report, Error> {
+    let task = Task::Run { request: Box::new(request.clone()), stdio: Stdio::Captured };
+    drive(launcher, task, serve, cancel, on_event)
+}
+
+/// Runs a sandbox whose last program has the standard streams of this process: a terminal of its own if this
+/// one has a terminal, else the very same descriptors.
+pub fn interact(
+    launcher: &Launcher,
+    interaction: &InteractRequest,
+    serve: Option<&mut dyn FnMut(Listeners)>,
+    cancel: &AtomicBool,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Outcome, Error> {
+    let mut request = interaction.request.clone();
+    let (argv, env) = (interaction.argv.clone(), interaction.env.clone());
+    request.steps.push(Step::Run { argv, env, cwd: interaction.cwd.clone() });
+    let last = request.steps.len() - 1;
+    let stdio =
+        Terminal::size().map_or(Stdio::Inherited, |(rows, columns)| Stdio::Terminal { rows, columns });
+    let task = Task::Run { request: Box::new(request), stdio };
+    match drive(launcher, task, serve, cancel, on_event) {
+        Ok(report) => Ok(Outcome { status: 0, report: Some(report) }),
+        Err(Error::StepFailed { idx, failure: StepFailure::Exit(status) }) if idx == last => {
+            Ok(Outcome { status, report: None })
+        }
+        Err(Error::StepFailed { idx, failure: StepFailure::Signal(signal) }) if idx == last => {
+            Ok(Outcome { status: 128 + signal, report: None })
+        }
+        Err(err) => Err(err),
+    }
+}
+
+/// Deletes a work dir, a tree, or anything else that may hold files of other ids than the caller's.
+pub fn remove(launcher: &Launcher, path: &Path) -> Result<(), Error> {
+    let direct = match std::fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(err) => Err(err),
+    };
+    match direct {
+        Ok(()) => Ok(()),
+        Err(_) if matches!(ids::plan(), Ok(IdPlan::Sub { .. })) => {
+            match simple(launcher, Task::Remove(absolute(path)?))? {
+                Reply::Removed => Ok(()),
+                _ => Err(unexpected()),
+            }
+        }
+        Err(err) => Err(Error::Setup(format!("cannot remove {}: {err}", path.display()))),
+    }
+}
+
+/// Hashes a tree with the ids that it has inside sandboxes.
+pub fn hash(launcher: &Launcher, path: &Path) -> Result<TreeInfo, Error> {
+    if ids::plan()? == IdPlan::Root {
+        return tree::hash_tree(path, tree::Owner::AsSeen).map_err(|err| Error::Setup(err.to_string()));
+    }
+    match simple(launcher, Task::Hash(absolute(path)?))? {
+        Reply::Hashed(info) => Ok(info),
+        _ => Err(unexpected()),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Error> {
+    std::path::absolute(path).map_err(|err| Error::Setup(format!("{}: {err}", path.display())))
+}
+
+fn unexpected() -> Error {
+    Error::Setup("the sandbox process gave an answer to something else".into())
+}
+
+/// Does a task that says nothing but its result.
+fn simple(launcher: &Launcher, task: Task) -> Result<Reply, Error> {
+    let mut process = SandboxProcess::start(launcher, task)?;
+    match process.channel.receive() {
+        Ok(Some((Reply::Failed(fault), _))) => Err(fault.into()),
+        Ok(Some((reply, _))) => Ok(reply),
+        Ok(None) => Err(process.died()),
+        Err(err) => Err(Error::Setup(format!("cannot listen to the sandbox: {err}"))),
+    }
+}
+
+fn drive(
+    launcher: &Launcher,
+    mut task: Task,
+    mut serve: Option<&mut dyn FnMut(Listeners)>,
+    cancel: &AtomicBool,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Report, Error> {
+    if let Task::Run { request, .. } = &mut task {
+        request.trees = absolute(&request.trees)?;
+        request.work = absolute(&request.work)?;
+    }
+    let mut process = SandboxProcess::start(launcher, task)?;
+    let mut output: Option<std::fs::File> = None;
+    let mut terminal: Option<Terminal> = None;
+    loop {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        let told = wait(&process.channel, output.as_ref(), terminal.as_ref())?;
+        if let Some(terminal) = &mut terminal {
+            terminal.relay();
+        }
+        drain(&mut output, on_event);
+        if !told {
+            continue;
+        }
+        let received = process
+            .channel
+            .receive()
+            .map_err(|err| Error::Setup(format!("cannot listen to the sandbox: {err}")))?;
+        // What a program wrote before this message was sent is in the pipe by now.
+        drain(&mut output, on_event);
+        match received {
+            None => return Err(process.died()),
+            Some((Reply::Event(event), _)) => on_event(event),
+            Some((Reply::Output, fds)) => output = fds.into_iter().next().map(non_blocking).transpose()?,
+            Some((Reply::Terminal, fds)) => {
+                terminal = fds.into_iter().next().map(non_blocking).transpose()?.map(Terminal::new);
+            }
+            Some((Reply::Listeners, fds)) => {
+                if let (Some(serve), Some(listeners)) = (serve.as_deref_mut(), network::listeners(fds)) {
+                    serve(listeners);
+                }
+            }
+            Some((reply @ (Reply::Done(_) | Reply::Failed(_)), _)) => {
+                if let Some(terminal) = &mut terminal {
+                    terminal.relay();
+                }
+                drop(terminal);
+                process.finish();
+                return match reply {
+                    Reply::Done(report) => Ok(report),
+                    Reply::Failed(fault) => Err(fault.into()),
+                    _ => Err(unexpected()),
+                };
+            }
+            Some((Reply::Removed | Reply::Hashed(_), _)) => return Err(unexpected()),
+        }
+    }
+}
+
+/// Waits until something may have happened; true if the sandbox has said something.
+fn wait(
+    channel: &Channel,
+    output: Option<&std::fs::File>,
+    terminal: Option<&Terminal>,
+) -> Result<bool, Error> {
+    let mut fds = vec![PollFd::new(channel, PollFlags::IN)];
+    fds.extend(output.map(|output| PollFd::new(output, PollFlags::IN)));
+    if let Some(terminal) = terminal {
+        fds.extend(terminal.poll_fds());
+    }
+    match poll(&mut fds, Some(&TICK)) {
+        Ok(_) | Err(Errno::INTR) => Ok(fds.first().is_some_and(|fd| !fd.revents().is_empty())),
+        Err(err) => Err(Error::Setup(format!("poll: {err}"))),
+    }
+}
+
+fn non_blocking(fd: OwnedFd) -> Result<std::fs::File, Error> {
+    rustix::io::ioctl_fionbio(&fd, true).map_err(|err| Error::Setup(format!("pipe: {err}")))?;
+    Ok(fd.into())
+}
+
+/// Passes on what programs have written so far.
+fn drain(output: &mut Option<std::fs::File>, on_event: &mut dyn FnMut(Event)) {
+    let mut buffer = vec![0; 64 * 1024];
+    while let Some(file) = output {
+        match file.read(&mut buffer) {
+            Ok(n) if n > 0 => on_event(Event::Output(buffer.get(..n).unwrap_or_default().to_vec())),
+            Err(err) if err.kind() == std::io::ErrorKind::WouldBlock => return,
+            Err(err) if err.kind() == std::io::ErrorKind::Interrupted => {}
+            // All writers are gone.
+            _ => *output = None,
+        }
+    }
+}
+
+/// A started sandbox. Dropping it ends everything in it and waits for that.
+struct SandboxProcess {
+    child: Child,
+    channel: Channel,
+}
+
+impl SandboxProcess {
+    fn start(launcher: &Launcher, task: Task) -> Result<SandboxProcess, Error> {
+        let failed = |source| Error::Launch { exe: launcher.exe.clone(), source };
+        let (channel, theirs) = Channel::pair().map_err(|err| failed(err.into()))?;
+        let with_streams = matches!(task, Task::Run { stdio: Stdio::Inherited, .. });
+        let job = job_file(&Job { ids: ids::plan()?, task }).map_err(failed)?;
+        let child = Command::new(&launcher.exe)
+            .arg(ARGUMENT)
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .stdin(ProcessStdio::from(OwnedFd::from(theirs)))
+            .stdout(ProcessStdio::null())
+            .spawn()
+            .map_err(failed)?;
+        let process = SandboxProcess { child, channel };
+        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let mut fds = vec![job.as_fd()];
+        if with_streams {
+            fds.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
+        }
+        process.channel.send(&Hello, &fds).map_err(failed)?;
+        Ok(process)
+    }
+
+    /// Waits for the end of a sandbox that has said its last word.
+    fn finish(&mut self) {
+        // A status that cannot be had is no reason to doubt what was said.
+        let _ = self.child.wait();
+    }
+
+    /// The error for a sandbox that is gone without a word.
+    fn died(&mut self) -> Error {
+        match self.child.wait() {
+            Ok(status) => Error::Setup(format!("the sandbox process ended unexpectedly ({status})")),
+            Err(err) => Error::Setup(format!("the sandbox process is gone: {err}")),
+        }
+    }
+}
+
+impl Drop for SandboxProcess {
+    fn drop(&mut self) {
+        // The supervisor kills the others, waits until they are gone, and ends; at once if it is done already.
+        self.channel.hang_up();
+        let _ = self.child.wait();
+    }
+}

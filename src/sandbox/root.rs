@@ -1,0 +1,282 @@
+//! The root as programs see it: the overlay, the kernel's file systems, and the mounts of the request.
+
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use fs_err as fs;
+use rustix::mount::{MountAttrFlags, UnmountFlags};
+
+use super::error::{Context, Trouble};
+use super::ground::{self, Ground};
+use super::ids::IdMap;
+use super::mounts;
+use super::request::{Mount, MountSource, Network, Request};
+
+/// Device nodes that programs may use, from the host.
+const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+/// Names in `/dev` that are links.
+const LINKS: [(&str, &str); 5] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("ptmx", "pts/ptmx"),
+];
+/// What host root could harm through `/proc` even without capabilities (only [`IdMap::Identity`] is host root).
+const GUARDED: [&str; 6] =
+    ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi"];
+
+/// A root that this process has just entered.
+pub(super) struct Root {
+    /// The directory of all trees, for steps that copy from it.
+    pub trees: OwnedFd,
+    /// Files and directories made only to be mounted on, without links in their paths, parents first.
+    pub made: Vec<PathBuf>,
+}
+
+/// Builds the root and enters it. The host is out of reach afterwards.
+pub(super) fn enter(request: &Request, ground: Ground, map: IdMap) -> Result<Root, Trouble> {
+    mount_root(&ground)?;
+    let kernel = KernelMounts::make()?;
+    let mut hosts = ground.hosts.into_iter();
+    let mut prepared = Vec::new();
+    for (idx, mount) in request.mounts.iter().enumerate() {
+        let source = prepare(mount, idx, &ground.links, &mut hosts)
+            .map_err(|Trouble(why)| Trouble(format!("mount {}: {why}", mount.dest)))?;
+        prepared.push((mount.dest.as_str(), source));
+    }
+    let resolv = match request.network {
+        Network::Host => fs::read_to_string("/etc/resolv.conf").ok(),
+        Network::None | Network::Proxy => None,
+    };
+    let trees = rustix::fs::open(
+        "s",
+        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .context(|| "trees")?;
+
+    rustix::process::chdir("r").context(|| "cannot enter the root")?;
+    rustix::process::pivot_root(".", ".").context(|| "cannot change the root")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "cannot leave the host")?;
+    rustix::process::chdir("/").context(|| "cannot enter the root")?;
+
+    let mut made = Vec::new();
+    kernel.attach(&mut made, map)?;
+    write_run_files(request)?;
+    for (dest, source) in &prepared {
+        attach(source, dest, &mut made)?;
+    }
+    if let Some(text) = resolv {
+        host_resolver(&text, &mut made)?;
+    }
+    Ok(Root { trees, made })
+}
+
+fn mount_root(ground: &Ground) -> Result<(), Trouble> {
+    if ground.lower.is_empty() {
+        let upper = mounts::copy_one(Path::new("w/upper")).context(|| "upper")?;
+        return mounts::attach(upper.as_fd(), Path::new("r")).context(|| "cannot mount the root");
+    }
+    mounts::overlay(&ground.lower, Some(("w/upper", "w/work")), "r").context(|| {
+        format!("cannot mount an overlay on the work directory{}", super::ids::restriction_hint())
+    })
+}
+
+/// `/proc`, `/dev`, `/sys`, `/run` and `/tmp`, detached.
+struct KernelMounts {
+    proc: OwnedFd,
+    dev: OwnedFd,
+    pts: OwnedFd,
+    devices: Vec<(&'static str, OwnedFd)>,
+    sys: OwnedFd,
+    run: OwnedFd,
+    tmp: OwnedFd,
+}
+
+impl KernelMounts {
+    fn make() -> Result<KernelMounts, Trouble> {
+        let strict = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        // A container's own /proc may be partly covered; then the kernel refuses a new one.
+        let proc = mounts::new("proc", &[], strict)
+            .or_else(|_| mounts::copy_all(Path::new("/proc")))
+            .context(|| "cannot mount /proc")?;
+        let terminals = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
+        let noexec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+        // A small id map may lack the group `tty`.
+        let pts = mounts::new("devpts", &terminals, noexec)
+            .or_else(|_| mounts::new("devpts", terminals.get(..2).unwrap_or_default(), noexec))
+            .context(|| "cannot mount /dev/pts")?;
+        let mut devices = Vec::new();
+        for name in DEVICES {
+            let path = Path::new("/dev").join(name);
+            devices.push((name, mounts::copy_one(&path).context(|| path.display())?));
+        }
+        let tmpfs = |mode| mounts::tmpfs(mode).context(|| "cannot make a tmpfs");
+        Ok(KernelMounts {
+            proc,
+            dev: tmpfs("0755")?,
+            pts,
+            devices,
+            sys: tmpfs("0555")?,
+            run: tmpfs("0755")?,
+            tmp: tmpfs("1777")?,
+        })
+    }
+
+    fn attach(self, made: &mut Vec<PathBuf>, map: IdMap) -> Result<(), Trouble> {
+        for (mount, path) in [
+            (&self.proc, "/proc"),
+            (&self.dev, "/dev"),
+            (&self.sys, "/sys"),
+            (&self.run, "/run"),
+            (&self.tmp, "/tmp"),
+        ] {
+            attach(mount, path, made)?;
+        }
+        mounts::set_attributes(self.sys.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY).context(|| "/sys")?;
+        for (name, device) in &self.devices {
+            let path = Path::new("/dev").join(name);
+            fs::File::create_new(&path)?;
+            mounts::attach(device.as_fd(), &path).context(|| path.display())?;
+        }
+        for (name, target) in LINKS {
+            symlink(target, Path::new("/dev").join(name)).context(|| format!("/dev/{name}"))?;
+        }
+        fs::create_dir("/dev/pts")?;
+        mounts::attach(self.pts.as_fd(), Path::new("/dev/pts")).context(|| "/dev/pts")?;
+        fs::create_dir("/dev/shm")?;
+        fs::set_permissions("/dev/shm", Permissions::from_mode(0o1777))?;
+        if map == IdMap::Identity {
+            for path in GUARDED.map(Path::new).into_iter().filter(|path| path.exists()) {
+                let copy = mounts::copy_all(path).context(|| path.display())?;
+                mounts::set_attributes(copy.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY)
+                    .context(|| path.display())?;
+                mounts::attach(copy.as_fd(), path).context(|| path.display())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The detached mount of a request's mount.
+fn prepare(
+    mount: &Mount,
+    idx: usize,
+    links: &BTreeMap<String, String>,
+    hosts: &mut impl Iterator<Item = OwnedFd>,
+) -> Result<OwnedFd, Trouble> {
+    let copy = |path: &str| mounts::copy_one(Path::new(path)).context(|| "cannot open the source");
+    let readonly = |mount: OwnedFd| {
+        mounts::set_attributes(mount.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY)
+            .context(|| "cannot make it read-only")?;
+        Ok(mount)
+    };
+    match &mount.source {
+        MountSource::Tree(tree) => {
+            let path = ground::tree_path(tree)?;
+            mounts::copy_one(Path::new(&path)).context(|| format!("tree {tree}")).and_then(readonly)
+        }
+        MountSource::Overlay(trees) => {
+            let path = format!("o/{idx}");
+            fs::create_dir(&path)?;
+            let mut lower = ground::layers(links, trees)?;
+            // A single tree is no overlay, and a whiteout in the lowest one must stay hidden.
+            lower.push("e".into());
+            match lower.len() {
+                1 => copy("e"),
+                _ => {
+                    mounts::overlay(&lower, None, &path).context(|| "cannot mount the overlay")?;
+                    copy(&path)
+                }
+            }
+            .and_then(readonly)
+        }
+        MountSource::Text(text) => {
+            let path = format!("t/{idx}");
+            fs::write(&path, text)?;
+            copy(&path).and_then(readonly)
+        }
+        MountSource::Tmpfs => mounts::tmpfs("0755").context(|| "cannot make a tmpfs"),
+        MountSource::Scratch => {
+            let path = format!("w/scratch/{idx}");
+            fs::create_dir(&path)?;
+            copy(&path)
+        }
+        MountSource::Output { name, .. } => copy(&ground::output_path(name)?),
+        MountSource::Host { readonly: only_read, .. } => {
+            let host = hosts.next().ok_or_else(|| Trouble("the host path was not passed".into()))?;
+            if *only_read { readonly(host) } else { Ok(host) }
+        }
+    }
+}
+
+/// Attaches a mount to an absolute path of the root, which is made if missing.
+fn attach(mount: &OwnedFd, dest: &str, made: &mut Vec<PathBuf>) -> Result<(), Trouble> {
+    let what = || format!("cannot mount on {dest}");
+    let is_dir = rustix::fs::fstat(mount)
+        .map(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+        .context(what)?;
+    let path = Path::new(dest);
+    if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
+        return Err(Trouble(format!("{}: not an absolute path without `..`", what())));
+    }
+    make_mount_point(path, is_dir, made)?;
+    mounts::attach(mount.as_fd(), path).context(what)
+}
+
+/// Makes a file or directory with its parents; those that are new are added to `made`.
+fn make_mount_point(path: &Path, is_dir: bool, made: &mut Vec<PathBuf>) -> Result<(), Trouble> {
+    if fs::metadata(path).is_ok() {
+        return Ok(());
+    }
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    make_mount_point(parent, true, made)?;
+    let real = fs::canonicalize(parent)?.join(name);
+    match is_dir {
+        true => fs::create_dir(&real)?,
+        false => fs::File::create_new(&real).map(drop)?,
+    }
+    made.push(real);
+    Ok(())
+}
+
+fn write_run_files(request: &Request) -> Result<(), Trouble> {
+    for (name, text) in &request.run_files {
+        let name = Path::new(name);
+        if !name.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(Trouble(format!("`{}` is no name below /run/raptor", name.display())));
+        }
+        let path = Path::new("/run/raptor").join(name);
+        fs::create_dir_all(path.parent().unwrap_or(&path))?;
+        fs::write(&path, text)?;
+    }
+    Ok(())
+}
+
+/// Covers `/etc/resolv.conf` with the host's, wherever a link leads.
+fn host_resolver(text: &str, made: &mut Vec<PathBuf>) -> Result<(), Trouble> {
+    let mut path = PathBuf::from("/etc/resolv.conf");
+    for _ in 0..8 {
+        let Ok(target) = fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    if fs::metadata(parent).is_err() && !parent.starts_with("/run") && !parent.starts_with("/etc/../run") {
+        return Ok(());
+    }
+    let file = Path::new("/run/raptor/resolv.conf");
+    fs::create_dir_all("/run/raptor")?;
+    fs::write(file, text)?;
+    fs::create_dir_all(parent)?;
+    let copy = mounts::copy_one(file).context(|| file.display())?;
+    make_mount_point(&path, false, made)?;
+    mounts::attach(copy.as_fd(), &path).context(|| path.display())
+}

@@ -1,0 +1,153 @@
+//! The process inside the user namespace: makes the other namespaces, starts init, and takes the result when
+//! init and all its programs are gone.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use fs_err as fs;
+use rustix::process::{Gid, Pid, Uid, WaitOptions};
+use rustix::thread::UnshareFlags;
+
+use super::error::{Context, Fault, Trouble};
+use super::ground;
+use super::ids::{self, IdMap};
+use super::request::{Network, Report, Request};
+use super::wire::{Channel, Job, Reply, Stdio, Sync, Task};
+use super::{capture, init, process};
+use crate::tree;
+
+/// Does the job; the result is the exit status. Every failure has been told to the engine.
+pub(super) fn run(job: &Job, stdio: &[OwnedFd], engine: &Channel, supervisor: Channel, map: IdMap) -> i32 {
+    let result = process::die_with_parent()
+        .context(|| "prctl")
+        .and_then(|()| enter_user_namespace(&supervisor))
+        .map_err(Fault::from)
+        .and_then(|mounts| match &job.task {
+            Task::Run { request, stdio: kind } => sandbox(request, *kind, stdio, engine, map, mounts),
+            Task::Remove(path) => {
+                let removed = match fs::symlink_metadata(path) {
+                    Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+                    Ok(_) => fs::remove_file(path),
+                    Err(err) => Err(err),
+                };
+                removed.map(|()| Some(Reply::Removed)).map_err(|err| Trouble::from(err).into())
+            }
+            Task::Hash(path) => tree::hash_tree(path, tree::Owner::AsSeen)
+                .map(|info| Some(Reply::Hashed(info)))
+                .map_err(|err| Trouble::from(err).into()),
+        });
+    let reply = match result {
+        Ok(Some(reply)) => reply,
+        Ok(None) => return 1,
+        Err(fault) => Reply::Failed(fault),
+    };
+    match engine.send(&reply, &[]) {
+        Ok(()) => 0,
+        Err(_) => 1,
+    }
+}
+
+/// Becomes root of a new user namespace; returns the mounts that the supervisor made for it.
+fn enter_user_namespace(supervisor: &Channel) -> Result<Vec<OwnedFd>, Trouble> {
+    process::unshare(UnshareFlags::NEWUSER)
+        .context(|| format!("cannot make a user namespace{}", ids::restriction_hint()))?;
+    supervisor.send(&Sync::Unshared, &[]).context(|| "supervisor")?;
+    let Some((Sync::Mapped, mounts)) = supervisor.receive().context(|| "supervisor")? else {
+        return Err(Trouble("the supervisor is gone".into()));
+    };
+    rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)
+        .context(|| "cannot become group 0")?;
+    rustix::thread::set_thread_groups(&[]).context(|| "cannot leave all groups")?;
+    rustix::thread::set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT).context(|| "cannot become user 0")?;
+    // Changing ids has undone the one and taken our own /proc files away.
+    process::die_with_parent().context(|| "prctl")?;
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
+        .context(|| "prctl")?;
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    Ok(mounts)
+}
+
+/// The sandbox proper. `None` means that init has told the engine why it failed.
+fn sandbox(
+    request: &Request,
+    kind: Stdio,
+    stdio: &[OwnedFd],
+    engine: &Channel,
+    map: IdMap,
+    mounts: Vec<OwnedFd>,
+) -> Result<Option<Reply>, Fault> {
+    leave_namespaces(request.network)?;
+    let ground = ground::lay(request, mounts)?;
+    let (outside, inside) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "pipe")?;
+    // Programs open their standard output by name, perhaps as another user than root.
+    rustix::fs::fchmod(&inside, rustix::fs::Mode::from_raw_mode(0o666)).context(|| "pipe")?;
+    engine.send(&Reply::Output, &[outside.as_fd()]).context(|| "engine")?;
+    drop(outside);
+
+    let notes = rustix::fs::memfd_create("notes", rustix::fs::MemfdFlags::CLOEXEC).context(|| "notes")?;
+    // The new process number and time namespaces are for children only, and whoever has made them can start
+    // no threads; so that is somebody else than this process, which has to hash.
+    let Some(middle) = process::fork_bound().context(|| "fork")? else {
+        let life = init::Life { request, kind, stdio, engine, map, ground, output: inside, notes };
+        std::process::exit(start_init(life));
+    };
+    drop(inside);
+    match wait(middle.pid)? {
+        (Some(0), _) => {}
+        (Some(1), _) => return Ok(None),
+        (_, Some(signal)) => return Err(Fault::Setup(format!("its init was killed by signal {signal}"))),
+        _ => return Err(Fault::Setup("its init crashed".into())),
+    }
+    let report: Report = capture::take(request, &ground, notes)?;
+    Ok(Some(Reply::Done(report)))
+}
+
+/// Starts init in namespaces of its own and ends like it.
+fn start_init(life: init::Life<'_>) -> i32 {
+    let engine = life.engine;
+    let result = (|| {
+        process::unshare(UnshareFlags::NEWPID).context(|| "cannot make a process namespace")?;
+        // The uptime is a small leak and old kernels cannot hide it, so failing here is no failure.
+        if process::unshare(UnshareFlags::NEWTIME).is_ok() {
+            let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+            let seconds = uptime.split('.').next().and_then(|s| s.parse::<i64>().ok()).unwrap_or(0);
+            let offsets = format!("monotonic -{seconds} 0\nboottime -{seconds} 0\n");
+            let _ = fs::write("/proc/self/timens_offsets", offsets);
+        }
+        match process::fork_bound().context(|| "fork")? {
+            None => std::process::exit(init::run(life)),
+            Some(child) => {
+                drop(life);
+                wait(child.pid)
+            }
+        }
+    })();
+    match result {
+        Ok((Some(status), _)) => status,
+        Ok((None, signal)) => {
+            let what = format!("its init was killed by signal {}", signal.unwrap_or_default());
+            engine.send(&Reply::Failed(Fault::Setup(what)), &[]).map_or(2, |()| 1)
+        }
+        Err(trouble) => engine.send(&Reply::Failed(trouble.into()), &[]).map_or(2, |()| 1),
+    }
+}
+
+/// Exit status or signal of a child, once it is gone.
+fn wait(child: Pid) -> Result<(Option<i32>, Option<i32>), Trouble> {
+    let status = rustix::process::waitpid(Some(child), WaitOptions::empty()).context(|| "wait")?;
+    Ok(status.map_or((None, None), |(_, status)| (status.exit_status(), status.terminating_signal())))
+}
+
+fn leave_namespaces(network: Network) -> Result<(), Trouble> {
+    let mut flags =
+        UnshareFlags::NEWNS | UnshareFlags::NEWIPC | UnshareFlags::NEWUTS | UnshareFlags::NEWCGROUP;
+    if network != Network::Host {
+        flags |= UnshareFlags::NEWNET;
+    }
+    process::unshare(flags).context(|| format!("cannot make namespaces{}", ids::restriction_hint()))?;
+    rustix::mount::mount_change(
+        "/",
+        rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC,
+    )
+    .context(|| "cannot make mounts private")?;
+    Ok(())
+}
