@@ -7,7 +7,7 @@ use raptor::fetch::debian::{self, Mirror, MirrorError};
 use raptor::fetch::{Client, Settings};
 use raptor::lock::DebianPin;
 use raptor::sandbox::{self, Capture, Event, Launcher, Network, Report, Request, Step};
-use raptor::schedule::bootstrap;
+use raptor::schedule::{apt, bootstrap};
 use raptor::store::Store;
 
 /// What must hold in every root, seen from inside.
@@ -39,6 +39,18 @@ fn trixie() {
 fn trixie_with_little() {
     check("trixie?variant=apt");
 }
+
+/// What must hold after [`INSTALL`], from inside.
+const CHECK_INSTALLED: &str = r#"set -ex
+less --version
+for absent in /var/cache/apt/pkgcache.bin /var/cache/apt/archives/less* /var/log/apt/* /var/log/dpkg.log; do
+    test ! -e "$absent"
+done
+test "$(ls /var/lib/apt/lists | grep -c 'Packages.xz$')" = 1
+"#;
+
+/// What users write, as two layers: the lists of the first serve the second.
+const INSTALL: [&str; 2] = ["apt-get update", "apt-get install -y less"];
 
 fn check(request: &str) {
     let mirror = match debian::discover(None, std::env::var("RAPTOR_DEBIAN_MIRROR").ok().as_deref()) {
@@ -107,6 +119,33 @@ impl Test {
             steps: plan.steps,
             ..self.request(pin, work)
         })
+    }
+
+    /// Layers made with apt are the same each time, too. They have the network of this machine.
+    fn check_apt(&self, pin: &DebianPin, root: String, dir: &Path) {
+        let mut lower = vec![root];
+        let step = |text: &str| {
+            let env = [("APT_CONFIG", apt::APT_CONF)].map(|(k, v)| (k.to_string(), v.to_string()));
+            let argv = ["sh", "-c", text].map(str::to_string).to_vec();
+            vec![Step::Run { argv, env: env.into(), cwd: "/".to_string() }]
+        };
+        let request = |lower: &[String], text: &str, work: &Path| Request {
+            lower: lower.to_vec(),
+            run_files: [("apt.conf".to_string(), apt::apt_conf().to_string())].into(),
+            steps: step(text),
+            network: Network::Host,
+            ..self.request(pin, work)
+        };
+        for (idx, text) in INSTALL.iter().enumerate() {
+            let works = ["a", "b"].map(|name| dir.join(format!("apt-{idx}{name}")));
+            let [first, second] =
+                works.each_ref().map(|work| self.run(request(&lower, text, work)).layer.unwrap());
+            assert_eq!(first, second, "two runs of `{text}` differ");
+            self.store.register(&works[0].join("upper"), &first).unwrap();
+            lower.push(first.hash.to_string());
+        }
+        let look = request(&lower, CHECK_INSTALLED, &dir.join("look-installed"));
+        self.run(Request { capture: Capture::Discard, network: Network::None, ..look });
     }
 
     fn request(&self, pin: &DebianPin, work: &Path) -> Request {
