@@ -1,8 +1,11 @@
 //! The `raptor` program.
 
-fn main() {
-    // A sandbox is this program again: nothing of the command line's world may run before it.
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == "__sandbox") {
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The sandbox starts this same program again for its inner half.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == "__sandbox") {
         std::process::exit(raptor::sandbox::entry());
     }
+    raptor::cli::main(std::env::args_os().collect())
 }

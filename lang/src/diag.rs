@@ -80,8 +80,10 @@ codes! {
     FromCycle = "E0304", Error, "FROM leads back to the file itself.";
     UnknownPackage = "E0305", Error, "A module names a package that is not linked.";
     BadReference = "E0306", Error, "An image or base reference is malformed.";
+    BadMount = "E0307", Error, "A mount lacks its source, or has one that it cannot take.";
     ManifestSyntax = "E0401", Error, "Raptor.toml does not parse.";
     ManifestValue = "E0402", Error, "A value in Raptor.toml has the wrong type or is missing.";
+    StepFailed = "E0601", Error, "A step of a layer failed while it was built.";
     Ineffective = "W0501", Warning, "A statement has no effect.";
     DiffersFromUpstream = "W0502", Warning, "The older Raptor read this differently.";
     UnknownKey = "W0503", Warning, "Raptor.toml has a key that nothing reads.";

@@ -43,6 +43,11 @@ impl Sources {
         FileId(self.files.len() as u32 - 1)
     }
 
+    /// The file with this path, if it took part.
+    pub fn find(&self, path: &Path) -> Option<FileId> {
+        self.files.iter().position(|(p, _)| p == path).map(|idx| FileId(idx as u32))
+    }
+
     /// Path of a file, as messages name it.
     pub fn path(&self, file: FileId) -> &Path {
         &self.files[file.0 as usize].0

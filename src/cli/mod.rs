@@ -1,1 +1,89 @@
-//! (under construction)
+//! The command line: one file per command. stdout is data, stderr is talk.
+//!
+//! Exit codes: 0 done, 1 the build or check failed, 2 wrong usage, 130 interrupted; `run` gives the status of
+//! what ran.
+
+mod args;
+mod diagnostics;
+mod errors;
+mod project;
+mod session;
+mod ui;
+
+mod build;
+mod check;
+mod completion;
+mod dump;
+mod eval;
+mod log;
+mod make;
+mod parse;
+mod realize;
+mod run;
+mod show;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Parser;
+
+use args::{Cli, Command};
+pub use errors::CliError;
+
+/// Status of an interrupted command, as shells report SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Runs one command; `argv` starts with the program's name.
+pub fn main(argv: Vec<OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(argv) {
+        Ok(cli) => cli,
+        Err(err) => {
+            // Help and version are not errors; clap knows which stream each goes to. A closed stream is nobody's
+            // problem.
+            let _ = err.print();
+            return ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
+        }
+    };
+    let ui = Arc::new(ui::Ui::new(&cli.global));
+    let cancel = Arc::new(AtomicBool::new(false));
+    if let Err(err) = watch_signals(&cancel) {
+        ui.error(&format!("cannot watch for signals: {err}"));
+        return ExitCode::FAILURE;
+    }
+    let session = session::Session { global: cli.global, ui: ui.clone(), cancel: cancel.clone() };
+    let result = match cli.command {
+        Command::Build(args) => build::main(&session, &args),
+        Command::Check(args) => check::main(&session, &args),
+        Command::Completion(args) => completion::main(&args),
+        Command::Dump(args) => dump::main(&session, &args),
+        Command::Eval(args) => eval::main(&session, &args),
+        Command::Log(args) => log::main(&session, &args),
+        Command::Make(args) => make::main(&session, &args),
+        Command::Parse(args) => parse::main(&session, &args),
+        Command::Realize(args) => realize::main(&session, &args),
+        Command::Run(args) => run::main(&session, &args),
+        Command::Show(args) => show::main(&session, &args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(err) => {
+            if cancel.load(Ordering::Relaxed) {
+                ui.error("interrupted");
+                return ExitCode::from(INTERRUPTED);
+            }
+            err.report(&ui);
+            ExitCode::from(err.exit_code())
+        }
+    }
+}
+
+/// The first SIGINT, SIGTERM or SIGHUP asks for an orderly end, the second does not wait for it.
+fn watch_signals(cancel: &Arc<AtomicBool>) -> std::io::Result<()> {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        signal_hook::flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), cancel.clone())?;
+        signal_hook::flag::register(signal, cancel.clone())?;
+    }
+    Ok(())
+}

@@ -1,11 +1,11 @@
 //! Downloads of pinned files: resumable, checked while they stream, shared between processes.
 //!
-//! An unfinished download is `partial/SHA256` in the store. Whoever holds its lock may write to it.
+//! An unfinished download is `partial/SHA256` in the store. Whoever holds `partial/SHA256.lock` may write to it.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -269,39 +269,20 @@ struct Partial {
     file: File,
     hasher: Sha256,
     len: u64,
+    _lock: Lock,
 }
 
 impl Partial {
-    /// Opens the partial file of a digest and waits until it is ours.
+    /// Opens the partial file of a digest, once it is ours.
     fn open(store: &Store, sha256: &str, cancel: &AtomicBool) -> Result<Partial, Error> {
         let path = store.root().join("partial").join(sha256);
+        let lock = Lock::wait(path.with_extension("lock"), cancel)?;
         let named = |source| Error::File { path: path.clone(), source };
-        loop {
-            let file = File::options()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .open(&path)
-                .map_err(named)?;
-            while let Err(err) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                if !matches!(err, rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) {
-                    return Err(named(err.into()));
-                }
-                if cancel.load(Ordering::Relaxed) {
-                    return Err(Error::Cancelled);
-                }
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            // The one who held it may have moved it into the store, where nobody writes.
-            let ours = file.metadata().map_err(named)?;
-            if !is_file(&path, &ours) {
-                continue;
-            }
-            let mut partial = Partial { path: path.clone(), file, hasher: Sha256::new(), len: 0 };
-            partial.read_what_is_there().map_err(named)?;
-            return Ok(partial);
-        }
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(false).open(&path).map_err(named)?;
+        let mut partial = Partial { path: path.clone(), file, hasher: Sha256::new(), len: 0, _lock: lock };
+        partial.read_what_is_there().map_err(named)?;
+        Ok(partial)
     }
 
     fn read_what_is_there(&mut self) -> std::io::Result<()> {
@@ -350,8 +331,39 @@ impl Partial {
     }
 }
 
-fn is_file(path: &Path, metadata: &std::fs::Metadata) -> bool {
-    std::fs::metadata(path).is_ok_and(|it| it.dev() == metadata.dev() && it.ino() == metadata.ino())
+/// The right to write a partial file, among all processes. Its file vanishes with it.
+struct Lock {
+    path: PathBuf,
+    _held: File,
+}
+
+impl Lock {
+    fn wait(path: PathBuf, cancel: &AtomicBool) -> Result<Lock, Error> {
+        let named = |source| Error::File { path: path.clone(), source };
+        loop {
+            let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(named)?;
+            while let Err(err) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                if !matches!(err, rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) {
+                    return Err(named(err.into()));
+                }
+                if cancel.load(Ordering::Relaxed) {
+                    return Err(Error::Cancelled);
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            // Its last holder may have removed it; then it keeps nobody else out.
+            let ours = file.metadata().map_err(named)?;
+            if std::fs::metadata(&path).is_ok_and(|it| it.dev() == ours.dev() && it.ino() == ours.ino()) {
+                return Ok(Lock { path, _held: file });
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 
-use super::super::http::Settings;
+use super::super::Settings;
 use super::super::origin::{Answer, Origin, client, noise, ok, sha256};
 use super::*;
 

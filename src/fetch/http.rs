@@ -1,94 +1,27 @@
-//! The HTTP client: proxies and certificates of this machine, time limits, retries, and an off switch.
+//! The HTTP client: time limits, retries, and an off switch.
 //!
 //! Bodies are handed out exactly as they are sent; nobody decodes them.
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::{HeaderMap, Request, Response, Uri, header};
-use ureq::tls::{PemItem, RootCerts, TlsConfig};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Body, ProxyProtocol};
+use ureq::tls::TlsConfig;
+use ureq::unversioned::transport::DefaultConnector;
+use ureq::{Agent, Body};
 
+use super::settings::{Names, Reach, Retry, Settings, proxy, root_certs};
 use crate::store;
 
 /// Time for a connection, with name lookup and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time that a server may be silent.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Where distributions keep the certificates that the machine trusts.
-const CA_BUNDLES: &[&str] = &[
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
-
-/// How this machine reaches the network.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Every request is an error.
-    pub offline: bool,
-    /// HTTP proxy for `http:` URLs, used by CONNECT.
-    pub http_proxy: Option<String>,
-    /// HTTP proxy for `https:` URLs.
-    pub https_proxy: Option<String>,
-    /// Hosts that are reached without a proxy: `host`, `.suffix`, `*.suffix`, `*`.
-    pub no_proxy: Vec<String>,
-    /// PEM file of the certificates to trust; else the machine's, else those of Mozilla.
-    pub ca_file: Option<PathBuf>,
-    /// Addresses of hosts (`host:port`) that are not looked up.
-    pub hosts: BTreeMap<String, SocketAddr>,
-    /// What is done about failures that may pass.
-    pub retry: Retry,
-}
-
-/// Patience with servers.
-#[derive(Clone, Copy, Debug)]
-pub struct Retry {
-    /// Tries in all, at least 1.
-    pub attempts: u32,
-    /// Wait before the second try; doubled for each further one.
-    pub first_wait: Duration,
-    /// Longest wait, also when the server asks for more.
-    pub longest_wait: Duration,
-}
-
-impl Settings {
-    /// The settings that the environment makes: `http_proxy`, `https_proxy`, `all_proxy`, `no_proxy` in lower
-    /// or upper case, `SSL_CERT_FILE`.
-    pub fn from_env() -> Settings {
-        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let either = |name: &str| var(name).or_else(|| var(&name.to_uppercase()));
-        let all = either("all_proxy");
-        let no_proxy = either("no_proxy").unwrap_or_default();
-        Settings {
-            offline: false,
-            http_proxy: either("http_proxy").or_else(|| all.clone()),
-            https_proxy: either("https_proxy").or(all),
-            no_proxy: no_proxy
-                .split(',')
-                .map(|it| it.trim().to_owned())
-                .filter(|it| !it.is_empty())
-                .collect(),
-            ca_file: var("SSL_CERT_FILE").map(PathBuf::from),
-            hosts: BTreeMap::new(),
-            retry: Retry {
-                attempts: 5,
-                first_wait: Duration::from_millis(500),
-                longest_wait: Duration::from_secs(30),
-            },
-        }
-    }
-}
 
 /// Why something could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -210,15 +143,6 @@ struct Shared {
     tls: TlsConfig,
     /// Agents for `http:` and `https:`, by [`Reach`].
     agents: BTreeMap<(bool, Reach), Agent>,
-}
-
-/// Which hosts a request may go to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reach {
-    /// Any that this machine reaches.
-    Any,
-    /// Not this machine and what is private to its links: for requests of code that is not trusted.
-    Public,
 }
 
 /// What becomes of redirects.
@@ -458,82 +382,5 @@ impl Patience {
             }
             std::thread::sleep(rest.min(Duration::from_millis(50)));
         }
-    }
-}
-
-fn proxy(setting: &str, url: &str, no_proxy: &[String]) -> Result<ureq::Proxy, Error> {
-    let wrong = |reason: &str| Error::Setting { setting: setting.to_owned(), reason: reason.to_owned() };
-    let parsed = ureq::Proxy::new(url).map_err(|_| wrong("not the URL of a proxy"))?;
-    if !matches!(parsed.protocol(), ProxyProtocol::Http | ProxyProtocol::Https) {
-        return Err(wrong("only http and https proxies are supported"));
-    }
-    let mut builder = ureq::Proxy::builder(parsed.protocol()).host(parsed.host()).port(parsed.port());
-    if let Some(user) = parsed.username() {
-        builder = builder.username(user);
-    }
-    if let Some(password) = parsed.password() {
-        builder = builder.password(password);
-    }
-    let builder = no_proxy.iter().fold(builder, |builder, host| builder.no_proxy(host));
-    builder.build().map_err(|_| wrong("not the URL of a proxy"))
-}
-
-fn root_certs(ca_file: Option<&Path>) -> Result<RootCerts, Error> {
-    let Some(path) = ca_file.or_else(|| CA_BUNDLES.iter().map(Path::new).find(|path| path.is_file())) else {
-        return Ok(RootCerts::WebPki);
-    };
-    let pem = std::fs::read(path).map_err(|source| Error::File { path: path.to_path_buf(), source })?;
-    let certs: Vec<_> = ureq::tls::parse_pem(&pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(cert)) => Some(cert),
-            _ => None,
-        })
-        .collect();
-    if certs.is_empty() {
-        let setting = path.display().to_string();
-        return Err(Error::Setting { setting, reason: "there is no certificate in this file".into() });
-    }
-    Ok(RootCerts::from(certs))
-}
-
-/// Looks names up, and keeps untrusted requests away from this machine's own services.
-#[derive(Debug)]
-struct Names {
-    pinned: BTreeMap<String, SocketAddr>,
-    reach: Reach,
-}
-
-impl Resolver for Names {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-        let name = format!("{}:{port}", uri.host().unwrap_or_default());
-        if let Some(addr) = self.pinned.get(&name) {
-            let mut addrs = self.empty();
-            addrs.push(*addr);
-            return Ok(addrs);
-        }
-        let addrs = DefaultResolver::default().resolve(uri, config, timeout)?;
-        match addrs.iter().find(|addr| self.reach == Reach::Public && is_internal(addr.ip())) {
-            None => Ok(addrs),
-            Some(addr) => {
-                let message = format!("{name} is {}, an address of this machine", addr.ip());
-                Err(ureq::Error::Io(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message)))
-            }
-        }
-    }
-}
-
-/// Addresses that mean this machine, or its link: metadata services of clouds are there.
-pub(super) fn is_internal(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || ip.octets()[0] == 0
-        }
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local(),
     }
 }

@@ -6,9 +6,11 @@ pub mod debian;
 mod download;
 mod http;
 pub mod proxy;
+mod settings;
 
 pub use download::Wanted;
-pub use http::{Client, Error, Retry, Settings};
+pub use http::{Client, Error};
+pub use settings::{Retry, Settings};
 
 #[cfg(test)]
 mod origin;

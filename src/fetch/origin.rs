@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::http::{Client, Retry, Settings};
+use super::{Client, Retry, Settings};
 
 /// A request that the origin saw.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
+use super::super::{EMPTY_SHA256, KEPT_HEADERS};
 use super::*;
 
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";

@@ -1,10 +1,18 @@
 //! `Raptor.lock`: the part of the internet that the build saw. Format in `spec/lock.md`.
 
 mod file;
+mod parse;
 
 use serde::{Deserialize, Serialize};
 
 pub use file::{Lock, LockError};
+
+/// sha256 of nothing: what a body without bytes has.
+pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+/// Headers of an answer that a lock keeps.
+pub(crate) const KEPT_HEADERS: &[&str] =
+    &["content-encoding", "content-type", "etag", "last-modified", "location"];
 
 /// One recorded request of a RUN step, with the answer that every replay gives.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -62,7 +62,8 @@ fn outputs(request: &Request) -> Result<BTreeMap<String, tree::TreeInfo>, Fault>
 fn merged_view(ground: &Ground) -> Result<Option<PathBuf>, Trouble> {
     match ground.lower.as_slice() {
         [] => Ok(None),
-        [only] => Ok(Some(fs::canonicalize(only)?)),
+        // Through the link, without the absolute path: its directories may be closed to us.
+        [only] => Ok(Some(Path::new(only).join("."))),
         several => {
             // The root that init had is not visible here, so its place is free.
             mounts::overlay(several, None, "r").context(|| "cannot mount the parent layers")?;

@@ -151,7 +151,8 @@ pub(super) fn clear_scratch() -> Result<(), Trouble> {
 /// Gives directory `to` the owner, mode and extended attributes of `from`, which may be a link to it.
 fn copy_attributes(from: &Path, to: &Path) -> Result<(), Trouble> {
     use std::os::unix::fs::MetadataExt;
-    let from = fs::canonicalize(from)?;
+    // Through the link, without the absolute path: its directories may be closed to us.
+    let from = from.join(".");
     let meta = fs::metadata(&from)?;
     rustix::fs::chown(to, Some(Uid::from_raw(meta.uid())), Some(Gid::from_raw(meta.gid())))
         .context(|| to.display())?;

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
 use fs_err as fs;
@@ -115,9 +114,7 @@ impl Steps<'_> {
                 }),
                 None => files::mkdir(path, *parents, attrs),
             },
-            Step::Symlink { target, path } => {
-                symlink(target, path).context(|| format!("cannot make the link {path}"))
-            }
+            Step::Symlink { target, path } => fs_err::os::unix::fs::symlink(target, path).map_err(Into::into),
             Step::Copy { sources, dest, attrs } => files::copy(self.root.trees.as_fd(), sources, dest, attrs),
             Step::UnpackDebs { debs } => {
                 let made: BTreeSet<_> = self.root.made.iter().cloned().collect();

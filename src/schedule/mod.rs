@@ -1,4 +1,152 @@
-//! (under construction)
+//! The scheduler: realizes a graph of derivations in parallel, each once, reusing what the store has.
 
 pub mod apt;
 pub mod bootstrap;
+mod error;
+mod graph;
+mod known;
+mod log;
+mod realize;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use crate::derivation::{Derivation, DrvId, Outputs};
+use crate::eval::Provenance;
+use crate::fetch::debian::mirror::{Mirror, MirrorError};
+use crate::fetch::Client;
+use crate::lock::NetworkEntry;
+use crate::sandbox::Launcher;
+use crate::store::Store;
+use crate::world::Files;
+
+pub use error::{Failure, RealizeError};
+pub use graph::realize;
+pub use known::{key_of, recall, remember};
+pub use log::read_log;
+pub use realize::{LayersMount, layer_entry_name, layers_mount};
+
+/// What realizing needs from outside.
+pub struct Context<'a> {
+    /// Where results go.
+    pub store: Store,
+    /// Starts sandboxes.
+    pub launcher: Launcher,
+    /// Reaches the network.
+    pub client: Client,
+    /// Finds the Debian mirror to fetch from; asked only when something must be fetched.
+    pub mirror: &'a (dyn Fn() -> Result<Mirror, MirrorError> + Sync),
+    /// How to go about it.
+    pub options: Options,
+    /// Set from outside to stop at once.
+    pub cancel: &'a AtomicBool,
+    /// Told of everything that happens.
+    pub observer: &'a dyn Observer,
+}
+
+/// How to go about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Derivations at a time, at least one.
+    pub jobs: usize,
+    /// After a failure, go on with what does not depend on it.
+    pub keep_going: bool,
+    /// Requests of RUN steps that the lock does not have are made and recorded; else they are errors.
+    pub record: bool,
+    /// Nothing is fetched.
+    pub offline: bool,
+}
+
+/// What to realize.
+#[derive(Clone, Copy)]
+pub struct Goals<'a> {
+    /// At least the closure of the goals.
+    pub derivations: &'a BTreeMap<DrvId, Derivation>,
+    /// Words for messages, and where sources come from.
+    pub provenance: &'a BTreeMap<DrvId, Provenance>,
+    /// Files that sources are imported from, if they are not in the store.
+    pub files: Option<&'a Files>,
+    /// What is wanted.
+    pub goals: &'a [DrvId],
+    /// Keeps what a layer saw of the network, at once, so that a later failure does not lose it.
+    pub recorder: &'a (dyn Fn(&str, &[NetworkEntry]) -> Result<(), crate::lock::LockError> + Sync),
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Realization {
+    /// Outputs of every derivation that was looked at.
+    pub outputs: BTreeMap<DrvId, Outputs>,
+    /// How many were built.
+    pub built: usize,
+    /// How many the store had.
+    pub reused: usize,
+}
+
+/// Watches a build. Calls come from several threads.
+pub trait Observer: Sync {
+    /// Something happened.
+    fn event(&self, event: Progress<'_>);
+}
+
+/// Something that happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress<'a> {
+    /// So many derivations are in the graph.
+    Planned {
+        /// All of them.
+        total: usize,
+    },
+    /// Work on a derivation begins.
+    Started {
+        /// Which.
+        id: DrvId,
+        /// Its description.
+        derivation: &'a Derivation,
+    },
+    /// A step begins.
+    Step {
+        /// Of which derivation.
+        id: DrvId,
+        /// Counted from 1.
+        number: usize,
+        /// Of how many.
+        of: usize,
+        /// Its text.
+        text: &'a str,
+    },
+    /// A step printed something.
+    Output {
+        /// Of which derivation.
+        id: DrvId,
+        /// What.
+        bytes: &'a [u8],
+    },
+    /// Bytes of its downloads have come in.
+    Fetched {
+        /// For which derivation.
+        id: DrvId,
+        /// How many now.
+        bytes: u64,
+        /// Of how many in all, if known.
+        total: Option<u64>,
+    },
+    /// A derivation is realized.
+    Done {
+        /// Which.
+        id: DrvId,
+        /// Its description.
+        derivation: &'a Derivation,
+        /// The store had it.
+        reused: bool,
+        /// How long it took, in milliseconds.
+        millis: u64,
+    },
+    /// It failed.
+    Failed {
+        /// Which.
+        id: DrvId,
+        /// Its description.
+        derivation: &'a Derivation,
+    },
+}

@@ -4,6 +4,7 @@
 //! is on disk. Whatever a kill leaves behind is therefore garbage and never a wrong result.
 
 mod layout;
+mod place;
 mod record;
 mod work;
 
@@ -16,8 +17,9 @@ use fs_err as fs;
 use crate::tree::{self, Owner, TreeError, TreeHash, TreeInfo};
 
 pub use layout::{Key, default_root};
+pub use place::Placed;
 pub use record::Realized;
-pub use work::{KeyLock, WorkDir};
+pub use work::{KeyLock, WorkDir, set_mtime};
 
 /// Version of the layout; stores of a newer one are refused.
 const VERSION: u32 = 1;
@@ -169,15 +171,8 @@ impl Store {
         let executable = fs::metadata(file)?.mode() & 0o111 != 0;
         fs::set_permissions(file, std::fs::Permissions::from_mode(if executable { 0o755 } else { 0o644 }))?;
         work::set_mtime(file, 0)?;
-        let info = tree::hash_tree(file, Owner::Root)?;
+        let info = tree::hash_tree(file, Owner::Imported)?;
         self.register(file, &info)?;
-        Ok(info)
-    }
-
-    /// Moves a directory, already normalised, into the store as files of root.
-    pub fn add_dir(&self, dir: &Path) -> Result<TreeInfo> {
-        let info = tree::hash_tree(dir, Owner::Root)?;
-        self.register(dir, &info)?;
         Ok(info)
     }
 
@@ -208,6 +203,21 @@ impl Store {
     /// Waits until no other process or thread realizes `key`.
     pub fn lock(&self, key: &Key) -> Result<KeyLock> {
         KeyLock::wait(&self.root.join("locks").join(key.to_string()))
+    }
+
+    /// Where the derivation with this id is kept.
+    pub fn drv_file(&self, id: &str) -> PathBuf {
+        self.root.join("drv").join(format!("{id}.json"))
+    }
+
+    /// Keeps the text of a derivation.
+    pub fn write_drv(&self, id: &str, text: &[u8]) -> Result<()> {
+        record::write_atomic(&self.root, &self.drv_file(id), text)
+    }
+
+    /// Where the log with this name is kept.
+    pub fn log_file(&self, name: &str) -> PathBuf {
+        self.root.join("log").join(format!("{name}.zst"))
     }
 
     /// A file of the store's own bookkeeping, below `state/`: rebuilt or done without when missing.

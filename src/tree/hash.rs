@@ -37,8 +37,9 @@ pub struct TreeInfo {
 pub enum Owner {
     /// The owner that the calling process sees.
     AsSeen,
-    /// root:root, whoever made them: for files that come from outside and get their owner later.
-    Root,
+    /// As the store imports project files, whatever is on disk: root:root, time stamp 0, mode 0755 for directories
+    /// and executable files, else 0644, no extended attributes, no hard links.
+    Imported,
 }
 
 /// Why a tree has no hash.
@@ -67,6 +68,33 @@ pub fn hash_tree(path: &Path, owner: Owner) -> Result<TreeInfo, TreeError> {
     let mut links = HashMap::new();
     let hash = info.digest(&root, Path::new(""), &mut links);
     Ok(TreeInfo { hash: TreeHash(hash), entries: info.entries, bytes: info.bytes })
+}
+
+/// The hash that an imported file with this content has.
+pub fn hash_imported(content: &[u8], executable: bool) -> TreeInfo {
+    let meta = Meta {
+        mode: if executable { 0o755 } else { 0o644 },
+        uid: 0,
+        gid: 0,
+        mtime: 0,
+        size: content.len() as u64,
+        rdev: 0,
+        link: None,
+        kind: b'f',
+    };
+    let node = Node { meta, xattrs: Vec::new(), content: Content::File(*blake3::hash(content).as_bytes()) };
+    let mut info = Summary::default();
+    let hash = info.digest(&node, Path::new(""), &mut HashMap::new());
+    TreeInfo { hash: TreeHash(hash), entries: info.entries, bytes: info.bytes }
+}
+
+/// Mode that an imported file or directory gets.
+pub fn imported_mode(stat: &std::fs::Metadata) -> u32 {
+    match stat.file_type().is_symlink() {
+        true => 0o777,
+        false if stat.is_dir() || stat.mode() & 0o111 != 0 => 0o755,
+        false => 0o644,
+    }
 }
 
 /// Extended attributes that are part of a tree (spec/store.md): all others are history or host policy.
@@ -108,7 +136,7 @@ pub fn xattrs(path: &Path, keep: fn(&[u8]) -> bool) -> Result<Vec<(OsString, Vec
 
 /// A node of the tree as read, before hard-link groups are known.
 struct Node {
-    meta: fs_meta::Meta,
+    meta: Meta,
     xattrs: Vec<(OsString, Vec<u8>)>,
     content: Content,
 }
@@ -122,18 +150,16 @@ enum Content {
     Whiteout,
 }
 
-mod fs_meta {
-    /// The parts of `stat` that the hash or the link groups need.
-    pub struct Meta {
-        pub mode: u32,
-        pub uid: u32,
-        pub gid: u32,
-        pub mtime: i64,
-        pub size: u64,
-        pub rdev: u64,
-        pub link: Option<(u64, u64)>,
-        pub kind: u8,
-    }
+/// The parts of `stat` that the hash or the link groups need.
+struct Meta {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    mtime: i64,
+    size: u64,
+    rdev: u64,
+    link: Option<(u64, u64)>,
+    kind: u8,
 }
 
 impl Node {
@@ -142,18 +168,14 @@ impl Node {
         let kind = stat.file_type();
         let (uid, gid) = match owner {
             Owner::AsSeen => (stat.uid(), stat.gid()),
-            Owner::Root => (0, 0),
+            Owner::Imported => (0, 0),
         };
-        let mut meta = fs_meta::Meta {
-            mode: stat.mode() & 0o7777,
-            uid,
-            gid,
-            mtime: stat.mtime(),
-            size: stat.size(),
-            rdev: stat.rdev(),
-            link: None,
-            kind: b'?',
+        let (mode, mtime) = match owner {
+            Owner::AsSeen => (stat.mode() & 0o7777, stat.mtime()),
+            Owner::Imported => (imported_mode(&stat), 0),
         };
+        let mut meta =
+            Meta { mode, uid, gid, mtime, size: stat.size(), rdev: stat.rdev(), link: None, kind: b'?' };
         let content = if kind.is_dir() {
             meta.kind = b'd';
             let mut names =
@@ -166,7 +188,7 @@ impl Node {
             Content::Dir(children)
         } else if kind.is_file() {
             meta.kind = b'f';
-            meta.link = (stat.nlink() > 1).then_some((stat.dev(), stat.ino()));
+            meta.link = (stat.nlink() > 1 && owner == Owner::AsSeen).then_some((stat.dev(), stat.ino()));
             Content::File(hash_file(&path, stat.size())?)
         } else if kind.is_symlink() {
             meta.kind = b'l';
@@ -183,8 +205,8 @@ impl Node {
         } else {
             return Err(TreeError::Socket(path));
         };
-        let xattrs = match content {
-            Content::Whiteout => Vec::new(),
+        let xattrs = match (&content, owner) {
+            (Content::Whiteout, _) | (_, Owner::Imported) => Vec::new(),
             _ => xattrs(&path, xattr_counts)?,
         };
         Ok(Node { meta, xattrs, content })

@@ -2,4 +2,6 @@
 
 mod hash;
 
-pub use hash::{Owner, TreeError, TreeHash, TreeInfo, hash_tree, xattr_counts, xattrs};
+pub use hash::{
+    Owner, TreeError, TreeHash, TreeInfo, hash_imported, hash_tree, imported_mode, xattr_counts, xattrs,
+};

@@ -2,4 +2,4 @@
 
 mod name;
 
-pub use name::{ModuleName, Root};
+pub use name::{Extension, ModuleName, NameError, Root, UnknownPackage};

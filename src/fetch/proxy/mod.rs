@@ -1,1 +1,305 @@
-//! (under construction)
+//! The recording proxy: the whole internet of a sandbox.
+//!
+//! It owns the listening sockets of one sandbox, answers what is recorded, records what is new (if it may), and
+//! in the end tells which requests were made and which got no answer that can be kept. See `spec/lock.md`.
+
+mod connection;
+mod dns;
+mod exchange;
+mod mirror;
+mod reply;
+mod request;
+mod spool;
+mod table;
+mod tls;
+
+use std::io::Read;
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use self::connection::{Connection, Next};
+use self::exchange::Exchange;
+use self::reply::Reply;
+use super::http::{Client, Error};
+use crate::lock::NetworkEntry;
+use crate::sandbox::Listeners;
+use crate::store::Store;
+
+pub use self::mirror::missing_bodies;
+
+/// Connections at the same time; more wait.
+const MAX_CONNECTIONS: usize = 64;
+/// How long bodies may still arrive after the sandbox is gone.
+const DRAIN_TIME: Duration = Duration::from_secs(30);
+/// Time for a client to say which TLS host it wants.
+const HELLO_TIME: Duration = Duration::from_secs(5);
+
+/// What a proxy works with.
+pub struct ProxyConfig {
+    /// Requests of the lock, with their answers.
+    pub recorded: Vec<NetworkEntry>,
+    /// Requests that are not recorded are made, and recorded; otherwise they are refused (`--locked`).
+    pub allow_new: bool,
+    /// Nothing is fetched; only the store answers.
+    pub offline: bool,
+    /// Mirrors of the base, recorded as `debian:/PATH`.
+    pub mirrors: Vec<MirrorAlias>,
+    /// How this machine reaches the network.
+    pub client: Client,
+    /// Where bodies are kept.
+    pub store: Store,
+    /// Hears what happens, on any thread.
+    pub on_event: Arc<dyn Fn(ProxyEvent<'_>) + Send + Sync>,
+}
+
+/// One mirror under two names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorAlias {
+    /// URL as the image names it.
+    pub seen: String,
+    /// URL that this machine fetches from.
+    pub fetch_from: String,
+}
+
+/// Something that happens in a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyEvent<'a> {
+    /// A request was answered from the store.
+    Replayed {
+        /// As the client asked for it.
+        url: &'a str,
+    },
+    /// A request was answered from the network.
+    Fetched {
+        /// As the client asked for it.
+        url: &'a str,
+        /// Size of the body.
+        size: u64,
+    },
+    /// So many more bytes came from the network.
+    Bytes(u64),
+}
+
+/// What a sandbox asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// All requests that were answered, sorted: what the lock must hold.
+    pub used: Vec<NetworkEntry>,
+    /// Requests without an answer that can be kept, sorted: if there is one, the build has failed.
+    pub refused: Vec<Refusal>,
+}
+
+/// A request without an answer that can be kept.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Refusal {
+    /// HTTP method.
+    pub method: String,
+    /// URL as the client asked for it.
+    pub url: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// A proxy at work.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    /// Listeners end when this is closed.
+    wake: Option<UnixStream>,
+    listeners: Vec<JoinHandle<()>>,
+}
+
+struct Shared {
+    exchange: Exchange,
+    connections: Mutex<Connections>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Connections {
+    stopping: bool,
+    next_id: u64,
+    open: Vec<(u64, TcpStream)>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Proxy {
+    /// Starts to answer.
+    pub fn start(listeners: Listeners, config: ProxyConfig) -> Result<Proxy, Error> {
+        let socket = |source| Error::Setting { setting: "the proxy".into(), reason: format!("{source}") };
+        let shared = Arc::new(Shared {
+            exchange: Exchange::new(config)?,
+            connections: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let (wake, woken) = UnixStream::pair().map_err(socket)?;
+        let mut threads = Vec::new();
+        for (listener, serve) in [(listeners.http, serve_http as Serve), (listeners.https, serve_https)] {
+            let (shared, woken) = (shared.clone(), woken.try_clone().map_err(socket)?);
+            listener.set_nonblocking(true).map_err(socket)?;
+            threads.push(std::thread::spawn(move || accept(&shared, &listener, &woken, serve)));
+        }
+        listeners.dns.set_nonblocking(true).map_err(socket)?;
+        threads.push(std::thread::spawn(move || answer_names(&listeners.dns, &woken)));
+        Ok(Proxy { shared, wake: Some(wake), listeners: threads })
+    }
+
+    /// Ends the proxy, once its sandbox is gone. Bodies that are still coming get some time to arrive.
+    pub fn finish(mut self) -> Outcome {
+        self.stop(DRAIN_TIME);
+        let (used, refused) = self.shared.exchange.table.take();
+        Outcome { used, refused }
+    }
+
+    fn stop(&mut self, drain_time: Duration) {
+        self.wake = None;
+        self.shared.lock().stopping = true;
+        self.shared.changed.notify_all();
+        for listener in self.listeners.drain(..) {
+            let _ = listener.join();
+        }
+        let deadline = Instant::now() + drain_time;
+        let mut connections = self.shared.lock();
+        connections.shut_down(Shutdown::Read);
+        while !connections.open.is_empty() {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                connections.shut_down(Shutdown::Both);
+                self.shared.exchange.shut_down();
+                break;
+            }
+            let waited = self.shared.changed.wait_timeout(connections, rest);
+            connections = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        let threads = std::mem::take(&mut connections.threads);
+        drop(connections);
+        for thread in threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop(Duration::ZERO);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Connections {
+    fn shut_down(&self, how: Shutdown) {
+        for (_, stream) in &self.open {
+            let _ = stream.shutdown(how);
+        }
+    }
+}
+
+type Serve = fn(&Shared, TcpStream);
+
+/// Gives each connection a thread, until it is time to stop.
+fn accept(shared: &Arc<Shared>, listener: &TcpListener, woken: &UnixStream, serve: Serve) {
+    while is_ready(listener, woken) {
+        let mut connections = shared.lock();
+        while connections.open.len() >= MAX_CONNECTIONS && !connections.stopping {
+            connections = shared.changed.wait(connections).unwrap_or_else(|poisoned| poisoned.into_inner());
+        }
+        // The client may be gone meanwhile; without descriptors there is nothing but to wait.
+        let Ok((stream, _)) = listener.accept() else {
+            drop(connections);
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        };
+        let (Ok(()), Ok(handle)) = (stream.set_nonblocking(false), stream.try_clone()) else { continue };
+        let id = connections.next_id;
+        connections.next_id += 1;
+        connections.open.push((id, handle));
+        connections.threads.retain(|thread| !thread.is_finished());
+        let shared = shared.clone();
+        connections.threads.push(std::thread::spawn(move || {
+            serve(&shared, stream);
+            shared.lock().open.retain(|(other, _)| *other != id);
+            shared.changed.notify_all();
+        }));
+    }
+}
+
+/// Waits for something to do; false when it is time to stop.
+fn is_ready(socket: &impl AsFd, woken: &UnixStream) -> bool {
+    loop {
+        let mut fds = [PollFd::new(woken, PollFlags::IN), PollFd::new(socket, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) if !fds[0].revents().is_empty() => return false,
+            Ok(_) => return true,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+fn serve_http(shared: &Shared, stream: TcpStream) {
+    let Ok(mut connection) = Connection::new(&stream) else { return };
+    loop {
+        let keep_alive = match connection.next() {
+            Next::Request(request) => shared.exchange.answer(&request, Reply::new(&stream, &request.head)),
+            Next::Tunnel(host) => {
+                let reason = shared.exchange.refuse_https(&host);
+                Reply::last(&stream).fail(504, &reason)
+            }
+            Next::Bad(bad) => Reply::last(&stream).fail(bad.status, bad.reason),
+            Next::End => false,
+        };
+        if !keep_alive {
+            // The client learns of the end only when all handles are closed, ours in the list too.
+            let _ = stream.shutdown(Shutdown::Both);
+            return;
+        }
+    }
+}
+
+fn serve_https(shared: &Shared, mut stream: TcpStream) {
+    let mut hello = Vec::new();
+    let mut piece = [0; 4096];
+    let deadline = Instant::now() + HELLO_TIME;
+    let name = loop {
+        if let tls::Hello::Name(name) = tls::server_name(&hello) {
+            break name;
+        }
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let n_read = match rest.is_zero() || stream.set_read_timeout(Some(rest)).is_err() {
+            true => 0,
+            false => stream.read(&mut piece).unwrap_or(0),
+        };
+        match piece.get(..n_read).filter(|piece| !piece.is_empty()) {
+            Some(piece) => hello.extend_from_slice(piece),
+            None => break None,
+        }
+    };
+    // A connection without a word is not a request: some programs only look whether the port is open.
+    if !hello.is_empty() {
+        shared.exchange.refuse_https(name.as_deref().unwrap_or("unknown"));
+    }
+    let _ = stream.shutdown(Shutdown::Both);
+}
+
+fn answer_names(socket: &UdpSocket, woken: &UnixStream) {
+    let mut query = [0; 1500];
+    while is_ready(socket, woken) {
+        let Ok((length, client)) = socket.recv_from(&mut query) else { continue };
+        if let Some(answer) = query.get(..length).and_then(dns::answer) {
+            let _ = socket.send_to(&answer, client);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Arguments of all commands.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+
+/// Builds reproducible machine images from .rapt files.
+#[derive(Debug, Parser)]
+#[command(name = "raptor", version, propagate_version = true, disable_help_subcommand = false)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Directory of the store [default: $RAPTOR_STORE, /var/lib/raptor for root, else ~/.local/share/raptor]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub store: Option<PathBuf>,
+    /// Say what would be done, and do nothing
+    #[arg(short = 'n', long, global = true)]
+    pub no_act: bool,
+    /// Say more; twice for every detail
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Say less; twice for errors only
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub quiet: u8,
+    /// Link a package: `$NAME.module` is a module below PATH
+    #[arg(short = 'L', long, global = true, num_args = 2, value_names = ["NAME", "PATH"])]
+    pub link: Vec<String>,
+    /// Fail instead of changing Raptor.lock
+    #[arg(long, global = true)]
+    pub locked: bool,
+    /// Do not use the network
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// The same as --locked --offline
+    #[arg(long, global = true)]
+    pub frozen: bool,
+    /// Derivations to build at a time [default: number of processors]
+    #[arg(short, long, global = true, value_name = "N")]
+    pub jobs: Option<std::num::NonZeroUsize>,
+    /// After a failure, build what does not depend on it
+    #[arg(short, long, global = true)]
+    pub keep_going: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build the layers of targets
+    #[command(visible_alias = "b")]
+    Build(Targets),
+    /// Check targets, or everything Raptor.toml names, for errors
+    #[command(visible_alias = "c")]
+    Check(Check),
+    /// Print a shell completion script
+    Completion(Completion),
+    /// Print the statements of targets, with templates and INCLUDEs expanded
+    #[command(visible_alias = "d")]
+    Dump(Dump),
+    /// Print the derivation of a target
+    Eval(Eval),
+    /// Print the log of a target's last build
+    Log(Log),
+    /// Run jobs of Raptor.toml, and build what they need
+    Make(Make),
+    /// Print the statements of one file after its templates, without opening other files
+    Parse(Parse),
+    /// Build a target or derivation and print its store path
+    Realize(Realize),
+    /// Run a container of a target
+    #[command(visible_alias = "r")]
+    Run(Run),
+    /// Print what targets are built on
+    #[command(visible_alias = "s")]
+    Show(Targets),
+}
+
+#[derive(Debug, Args)]
+pub struct Targets {
+    /// Modules
+    #[arg(required = true, value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Modules; without any, what Raptor.toml names
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Print the problems as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Completion {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct Dump {
+    /// Modules
+    #[arg(required = true, value_name = "TARGET")]
+    pub targets: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Eval {
+    /// A module, or a job of Raptor.toml
+    pub target: String,
+    /// Print the derivations it needs, too
+    #[arg(long)]
+    pub closure: bool,
+    /// Print on one line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Log {
+    /// A module, a job of Raptor.toml or a derivation id
+    pub target: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Make {
+    /// The file with the jobs; its directory is the base of all modules
+    #[arg(short, long, default_value = "Raptor.toml", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Accepted for compatibility: output is always plain when it is not a terminal
+    #[arg(short, long, hide = true)]
+    pub batch: bool,
+    /// Jobs, and groups as %GROUP; without any, all jobs
+    #[arg(value_name = "JOB")]
+    pub targets: Vec<String>,
+    /// Print the results as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Parse {
+    /// The file, or `-` for standard input
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Print the statements as JSON
+    #[arg(long, conflicts_with = "tree")]
+    pub json: bool,
+    /// Print the syntax tree of the file as written
+    #[arg(long)]
+    pub tree: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Realize {
+    /// Modules, jobs of Raptor.toml or derivation ids
+    #[arg(required = true, value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Print results as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// The module
+    pub target: String,
+    /// Give a mount its source
+    #[arg(short = 'M', long, num_args = 2, value_names = ["NAME", "SOURCE"])]
+    pub mount: Vec<String>,
+    /// Source of the mount `cache`
+    #[arg(short = 'C', long, value_name = "SOURCE")]
+    pub cache: Vec<String>,
+    /// Source of the mount `input`
+    #[arg(short = 'I', long, value_name = "SOURCE")]
+    pub input: Vec<String>,
+    /// Source of the mount `output`
+    #[arg(short = 'O', long, value_name = "SOURCE")]
+    pub output: Option<String>,
+    /// Set a variable; without a value it is empty
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub env: Vec<String>,
+    /// Keep changes of the root in this directory
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub state_dir: Option<PathBuf>,
+    /// Instead of the target's CMD
+    #[arg(value_name = "ARG")]
+    pub args: Vec<String>,
+}

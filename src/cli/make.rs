@@ -1,0 +1,133 @@
+//! `raptor make`: jobs and groups of Raptor.toml.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::args::Make;
+use super::errors::CliError;
+use super::project::Project;
+use super::run::{self, Container};
+use super::session::Session;
+use super::ui::Ui;
+use crate::derivation::DrvId;
+use crate::eval::{Job, Planned};
+use crate::store::{Placed, Store};
+
+/// What the command line asks for.
+#[derive(Default)]
+struct Wanted {
+    jobs: Vec<String>,
+    builds: Vec<String>,
+}
+
+pub fn main(session: &Session, args: &Make) -> Result<ExitCode, CliError> {
+    let project = Project::load(session, &args.file)?;
+    let wanted = wanted(&project, &args.targets)?;
+    let jobs = wanted.jobs.iter().map(|name| project.job(name)).collect::<Result<Vec<_>, _>>()?;
+    let builds = wanted.builds.iter().map(|name| project.module(name)).collect::<Result<Vec<_>, _>>()?;
+    if session.global.no_act {
+        jobs.iter().for_each(|job| session.ui.info(&would_run(job)));
+        wanted.builds.iter().for_each(|name| session.ui.info(&format!("Would build {name}")));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (evaluated, (planned, stacks)) = project.evaluate(session, |evaluator| {
+        let planned: Vec<_> = jobs.iter().map(|job| evaluator.job(job)).collect();
+        let stacks: Vec<_> = builds.iter().map(|module| evaluator.stack(module)).collect();
+        Ok((
+            planned.into_iter().collect::<Result<Vec<_>, _>>()?,
+            stacks.into_iter().collect::<Result<Vec<_>, _>>()?,
+        ))
+    })?;
+    let mut goals: Vec<DrvId> = stacks.iter().flat_map(|stack| stack.last()).map(|it| it.id).collect();
+    for plan in &planned {
+        match plan {
+            Planned::Pure { run, .. } => goals.push(*run),
+            Planned::Impure { stack, mounts, .. } => goals.extend(run::goals(stack, mounts)),
+        }
+    }
+    let (store, realization) = session.realize(&project, &evaluated, &goals)?;
+    let mut results = BTreeMap::new();
+    for (job, plan) in jobs.iter().zip(&planned) {
+        match plan {
+            Planned::Pure { run, output } => {
+                let hash = realization.outputs.get(run).and_then(|it| it.0.last());
+                let Some(hash) = hash else { continue };
+                let dest = std::path::absolute(project.output(output))?;
+                place(&session.ui, &store, &Placed::of(*hash), &dest, output)?;
+                results.insert(job.name.clone(), json!({ "output": dest.display().to_string(), "hash": hash }));
+            }
+            Planned::Impure { reason, stack, argv, mounts } => {
+                session.ui.info(&format!("job {} always runs: {reason}", job.name));
+                let container = Container {
+                    stack,
+                    argv,
+                    mounts,
+                    env: &job.env,
+                    state_dir: project.state_dir(&job.name),
+                };
+                let status = run::execute(session, &project, &store, &realization, &container)?;
+                if status != 0 {
+                    return Err(CliError::Other(format!("job {} ended with status {status}", job.name)));
+                }
+                results.insert(job.name.clone(), json!({ "status": status }));
+            }
+        }
+    }
+    if args.json {
+        let report = json!({ "jobs": results, "built": realization.built, "reused": realization.reused });
+        writeln!(std::io::stdout(), "{report}")?;
+    }
+    session.ui.info(&format!("done: {} built, {} reused", realization.built, realization.reused));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn wanted(project: &Project, targets: &[String]) -> Result<Wanted, CliError> {
+    let mut wanted = Wanted::default();
+    if targets.is_empty() {
+        wanted.jobs = project.manifest.runs.keys().cloned().collect();
+    }
+    for target in targets {
+        let Some(name) = target.strip_prefix('%') else {
+            push_new(&mut wanted.jobs, target);
+            continue;
+        };
+        let group = project.manifest.groups.get(name).ok_or_else(|| {
+            let known: Vec<&str> = project.manifest.groups.keys().map(String::as_str).collect();
+            CliError::Other(format!("there is no group `{name}`; known groups: {}", known.join(", ")))
+        })?;
+        group.run.iter().for_each(|it| push_new(&mut wanted.jobs, &it.value));
+        group.build.iter().for_each(|it| push_new(&mut wanted.builds, &it.value));
+    }
+    Ok(wanted)
+}
+
+fn push_new(names: &mut Vec<String>, name: &str) {
+    if !names.iter().any(|it| it == name) {
+        names.push(name.to_owned());
+    }
+}
+
+fn would_run(job: &Job) -> String {
+    let mut line = format!("Would run {}", job.name);
+    for (name, flag) in [("cache", "-C"), ("input", "-I"), ("output", "-O")] {
+        for source in job.sources.get(name).into_iter().flatten() {
+            line.push_str(&format!(" {flag} {}", source.text));
+        }
+    }
+    line
+}
+
+/// Puts an output where the job wants it, unless it is there already.
+fn place(ui: &Ui, store: &Store, placed: &Placed, dest: &Path, shown: &PathBuf) -> Result<(), CliError> {
+    if store.is_placed(placed, dest)? {
+        ui.detail(&format!("{} is up to date", shown.display()));
+        return Ok(());
+    }
+    store.place(placed, dest)?;
+    ui.info(&format!("wrote {}", shown.display()));
+    Ok(())
+}

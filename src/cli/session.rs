@@ -1,0 +1,135 @@
+//! What every command shares: options, talk, the store, the way to the network.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use super::args::Global;
+use super::errors::{CliError, failed_statement};
+use super::project::{Evaluated, Project};
+use super::ui::Ui;
+use crate::derivation::DrvId;
+use crate::fetch::debian::mirror::{self, Mirror, MirrorError};
+use crate::fetch::{Client, Settings};
+use crate::lock::NetworkEntry;
+use crate::sandbox::{self, Launcher};
+use crate::schedule::{self, Context, Goals, Options, Realization};
+use crate::store::{self, Store};
+
+/// One invocation.
+pub struct Session {
+    pub global: Global,
+    pub ui: Arc<Ui>,
+    pub cancel: Arc<AtomicBool>,
+}
+
+impl Session {
+    /// Opens the store and clears away what killed builds left in it.
+    pub fn store(&self) -> Result<Store, CliError> {
+        let is_root = rustix::process::geteuid().is_root();
+        let root = self
+            .global
+            .store
+            .clone()
+            .or_else(|| store::default_root(is_root, |name| std::env::var_os(name)))
+            .ok_or_else(|| CliError::Usage("no place for the store: set HOME or use --store".into()))?;
+        let store = Store::open(&root)?;
+        for left in store.abandoned()? {
+            // Not being able to clean up is no reason not to build.
+            if let Err(err) = sandbox::remove(&Launcher::current(), left.path()) {
+                self.ui.detail(&format!("cannot remove {}: {err}", left.path().display()));
+            }
+        }
+        Ok(store)
+    }
+
+    /// Whether the lock may change.
+    pub fn may_record(&self) -> bool {
+        !(self.global.locked || self.global.frozen || self.offline())
+    }
+
+    /// Whether the network may be used.
+    pub fn offline(&self) -> bool {
+        self.global.offline || self.global.frozen
+    }
+
+    /// The way to the network.
+    pub fn client(&self) -> Result<Client, CliError> {
+        let settings = Settings { offline: self.offline(), ..Settings::from_env() };
+        Client::new(settings).map_err(|err| CliError::Other(err.to_string()))
+    }
+
+    /// Realizes derivations of an evaluation and keeps the lock up to date.
+    pub fn realize(
+        &self,
+        project: &Project,
+        evaluated: &Evaluated<'_>,
+        goals: &[DrvId],
+    ) -> Result<(Store, Realization), CliError> {
+        let store = self.store()?;
+        for id in evaluated.evaluator.closure(goals) {
+            if let Some(derivation) = evaluated.evaluator.derivations.get(&id) {
+                schedule::remember(&store, &id, derivation)?;
+            }
+        }
+        let recorder = |layer: &str, entries: &[NetworkEntry]| project.record(layer, entries);
+        let request = Goals {
+            derivations: &evaluated.evaluator.derivations,
+            provenance: &evaluated.evaluator.provenance,
+            files: Some(&project.files),
+            goals,
+            recorder: &recorder,
+        };
+        let color = self.ui.color();
+        let result = self.realize_with(&store, &request, project.mirror_setting().as_deref());
+        let realization = result.map_err(|failures| {
+            let evaluator = &evaluated.evaluator;
+            let places = failures
+                .iter()
+                .map(|it| failed_statement(it, evaluator.provenance.get(&it.id), &evaluator.sources, color))
+                .collect();
+            CliError::Failed { failures, places }
+        })?;
+        Ok((store, realization))
+    }
+
+    /// Realizes derivations.
+    pub fn realize_with(
+        &self,
+        store: &Store,
+        goals: &Goals<'_>,
+        mirror: Option<&str>,
+    ) -> Result<Realization, Vec<schedule::Failure>> {
+        let setup = |error| vec![schedule::Failure { id: goals.goals[0], name: "set-up".to_owned(), error }];
+        let settings = Settings { offline: self.offline(), ..Settings::from_env() };
+        let client = Client::new(settings).map_err(|err| setup(err.into()))?;
+        let jobs = self.global.jobs.or_else(|| std::thread::available_parallelism().ok());
+        let find_mirror = || discover_mirror(mirror);
+        let context = Context {
+            store: store.clone(),
+            launcher: Launcher::current(),
+            client,
+            mirror: &find_mirror,
+            options: Options {
+                jobs: jobs.map_or(1, usize::from),
+                keep_going: self.global.keep_going,
+                record: self.may_record(),
+                offline: self.offline(),
+            },
+            cancel: &self.cancel,
+            observer: &*self.ui,
+        };
+        schedule::realize(&context, goals)
+    }
+}
+
+/// The Debian mirror: the setting of Raptor.toml, `RAPTOR_DEBIAN_MIRROR`, or the host's apt sources.
+pub fn discover_mirror(setting: Option<&str>) -> Result<Mirror, MirrorError> {
+    let env = std::env::var("RAPTOR_DEBIAN_MIRROR").ok();
+    mirror::discover(setting, env.as_deref())
+}
+
+/// An absolute form of a path given on the command line.
+pub fn absolute(path: &std::path::Path) -> Result<PathBuf, CliError> {
+    Ok(std::path::absolute(path)?)
+}

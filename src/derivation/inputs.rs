@@ -1,0 +1,139 @@
+//! Inputs of a derivation, and the cache key that it has once they are realized.
+
+use serde::Serialize;
+
+use super::{
+    CopySource, Derivation, DrvId, Layer, LayerEntry, LayersTarget, Run, RunMount, Step, canonical_json,
+};
+use crate::tree::TreeHash;
+
+/// Which part of an input is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Its own output.
+    Own,
+    /// Its output on top of everything below it.
+    Stack,
+}
+
+/// A realized input: trees, bottom first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Outputs(pub Vec<TreeHash>);
+
+impl<R> Derivation<R> {
+    /// The same derivation with its inputs named otherwise; `name` is called once for each use, in order.
+    pub fn map<S, E>(&self, name: &mut dyn FnMut(&R, Part) -> Result<S, E>) -> Result<Derivation<S>, E> {
+        Ok(match self {
+            Derivation::Source(it) => Derivation::Source(it.clone()),
+            Derivation::Bootstrap(it) => Derivation::Bootstrap(it.clone()),
+            Derivation::Layer(it) => Derivation::Layer(Layer {
+                name: it.name.clone(),
+                system: it.system.clone(),
+                sandbox: it.sandbox,
+                parent: it.parent.as_ref().map(|parent| name(parent, Part::Stack)).transpose()?,
+                steps: it.steps.iter().map(|step| step.map(name)).collect::<Result<_, _>>()?,
+                network: it.network.clone(),
+                epoch: it.epoch,
+            }),
+            Derivation::Run(it) => Derivation::Run(Run {
+                name: it.name.clone(),
+                system: it.system.clone(),
+                sandbox: it.sandbox,
+                container: name(&it.container, Part::Stack)?,
+                argv: it.argv.clone(),
+                env: it.env.clone(),
+                mounts: it.mounts.iter().map(|mount| mount.map(name)).collect::<Result<_, _>>()?,
+                epoch: it.epoch,
+            }),
+        })
+    }
+}
+
+impl<R> Step<R> {
+    fn map<S, E>(&self, name: &mut dyn FnMut(&R, Part) -> Result<S, E>) -> Result<Step<S>, E> {
+        Ok(match self {
+            Step::Run { argv, env, cwd } => {
+                Step::Run { argv: argv.clone(), env: env.clone(), cwd: cwd.clone() }
+            }
+            Step::Workdir { path } => Step::Workdir { path: path.clone() },
+            Step::Write { text, path, attrs } => {
+                Step::Write { text: text.clone(), path: path.clone(), attrs: attrs.clone() }
+            }
+            Step::Mkdir { path, parents, attrs } => {
+                Step::Mkdir { path: path.clone(), parents: *parents, attrs: attrs.clone() }
+            }
+            Step::Copy { sources, dest, attrs } => Step::Copy {
+                sources: sources
+                    .iter()
+                    .map(|it| Ok(CopySource { name: it.name.clone(), source: name(&it.source, Part::Own)? }))
+                    .collect::<Result<_, _>>()?,
+                dest: dest.clone(),
+                attrs: attrs.clone(),
+            },
+        })
+    }
+}
+
+impl<R> RunMount<R> {
+    fn map<S, E>(&self, name: &mut dyn FnMut(&R, Part) -> Result<S, E>) -> Result<RunMount<S>, E> {
+        Ok(match self {
+            RunMount::Layers { dest, targets } => RunMount::Layers {
+                dest: dest.clone(),
+                targets: targets
+                    .iter()
+                    .map(|target| {
+                        let layers = target.layers.iter().map(|it| {
+                            Ok(LayerEntry {
+                                name: it.name.clone(),
+                                layer: name(&it.layer, Part::Own)?,
+                                shown: name(&it.shown, Part::Own)?,
+                            })
+                        });
+                        Ok(LayersTarget {
+                            name: target.name.clone(),
+                            layers: layers.collect::<Result<_, _>>()?,
+                        })
+                    })
+                    .collect::<Result<_, _>>()?,
+            },
+            RunMount::Overlay { dest, stack } => {
+                RunMount::Overlay { dest: dest.clone(), stack: name(stack, Part::Stack)? }
+            }
+            RunMount::Tree { dest, tree } => {
+                RunMount::Tree { dest: dest.clone(), tree: name(tree, Part::Own)? }
+            }
+            RunMount::Scratch { dest } => RunMount::Scratch { dest: dest.clone() },
+            RunMount::Output { dest, file } => RunMount::Output { dest: dest.clone(), file: *file },
+        })
+    }
+}
+
+impl Derivation<DrvId> {
+    /// Ids of all inputs, in order of use, each once.
+    pub fn inputs(&self) -> Vec<DrvId> {
+        let mut ids = Vec::new();
+        let _ = self.map::<(), std::convert::Infallible>(&mut |id, _| {
+            if !ids.contains(id) {
+                ids.push(*id);
+            }
+            Ok(())
+        });
+        ids
+    }
+}
+
+impl Derivation<Outputs> {
+    /// The cache key: the hash of what the build sees. The name is for people, so it does not count, except
+    /// where a mount shows it.
+    pub fn key(&self) -> [u8; 32] {
+        let mut anonymous = self.clone();
+        match &mut anonymous {
+            Derivation::Source(it) => it.name.clear(),
+            Derivation::Bootstrap(it) => it.name.clear(),
+            Derivation::Layer(it) => it.name.clear(),
+            Derivation::Run(it) => it.name.clear(),
+        }
+        let text = canonical_json(&anonymous).unwrap_or_default();
+        *blake3::keyed_hash(blake3::hash(b"raptor-resolved-1").as_bytes(), text.as_bytes()).as_bytes()
+    }
+}

@@ -1,0 +1,47 @@
+//! Bases that are not modules: what can be said of their text without asking anybody.
+
+use raptor_lang::diag::{Code, Diagnostic};
+use raptor_lang::source::Span;
+
+use super::{Evaluator, Failed, Provenance, Stack, StackLayer};
+use crate::derivation::{Bootstrap, Derivation, SANDBOX, SYSTEM};
+
+/// Suite of the text after `debian://`.
+fn suite(reference: &str) -> &str {
+    reference.split('?').next().unwrap_or(reference)
+}
+
+impl Evaluator<'_> {
+    /// The stack of `FROM debian://REFERENCE`, if the lock pins it.
+    pub(super) fn debian(&mut self, reference: &str) -> Result<Stack, Failed> {
+        let Some(pin) = self.lock.debian.get(reference) else {
+            self.unpinned.insert(reference.to_owned());
+            return Err(Failed);
+        };
+        let name = format!("debian-{}", suite(reference));
+        let bootstrap = Bootstrap {
+            name: name.clone(),
+            system: SYSTEM.to_owned(),
+            sandbox: SANDBOX,
+            suite: suite(reference).to_owned(),
+            components: pin.components.clone(),
+            mirror: pin.mirror.clone(),
+            packages: pin.packages.clone(),
+            epoch: pin.date,
+        };
+        let epoch = pin.date;
+        let id = self.add(Derivation::Bootstrap(bootstrap), Provenance::default());
+        Ok(vec![StackLayer { name, id, epoch }])
+    }
+
+    /// `FROM docker://…` is understood but cannot be built yet.
+    pub(super) fn docker(&mut self, reference: &str, span: Span) -> Failed {
+        let problem = Diagnostic::new(
+            Code::BadReference,
+            format!("images of registries cannot be built on yet: docker://{reference}"),
+            span,
+            "this base",
+        );
+        self.error(problem.with_hint("use a Debian base, for example `FROM debian://bookworm`"))
+    }
+}

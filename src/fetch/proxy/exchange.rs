@@ -1,0 +1,373 @@
+//! One request and its answer: replayed from the store, fetched again and checked, or recorded.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ureq::Body;
+use ureq::http::{HeaderMap, HeaderValue, Response, header};
+
+use super::mirror::{Mirrors, Place, names_this_machine};
+use super::reply::{Reply, Start};
+use super::request::Request;
+use super::spool::{Changed, Skip, Spool};
+use super::table::{Key, Table};
+use super::{ProxyConfig, ProxyEvent, Refusal};
+use crate::fetch::http::{Call, Client, Error, is_transient_status, request_error, retry_after};
+use crate::fetch::settings::Reach;
+use crate::lock::{EMPTY_SHA256, KEPT_HEADERS, NetworkEntry};
+use crate::store::{Store, WorkDir};
+
+/// How much of an error page is passed on.
+const MAX_ERROR_PAGE: u64 = 64 * 1024;
+/// How far a body may exceed its recorded size before we stop to wonder what it is.
+const MAX_EXCESS: u64 = 64 * 1024 * 1024;
+
+/// Answers requests.
+pub struct Exchange {
+    pub table: Table,
+    recorded: BTreeMap<Key, NetworkEntry>,
+    allow_new: bool,
+    offline: bool,
+    mirrors: Mirrors,
+    client: Client,
+    store: Store,
+    work: WorkDir,
+    next_spool: AtomicU64,
+    cancel: AtomicBool,
+    on_event: Arc<dyn Fn(ProxyEvent<'_>) + Send + Sync>,
+}
+
+/// Why there is no answer.
+struct Failure {
+    reason: String,
+    /// What the server said instead, if it is to be passed on.
+    answer: Option<(Start, Vec<u8>)>,
+}
+
+impl From<String> for Failure {
+    fn from(reason: String) -> Failure {
+        Failure { reason, answer: None }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        error.to_string().into()
+    }
+}
+
+impl Exchange {
+    pub fn new(config: ProxyConfig) -> Result<Exchange, Error> {
+        let ProxyConfig { recorded, allow_new, offline, mirrors, client, store, on_event } = config;
+        Ok(Exchange {
+            table: Table::default(),
+            recorded: recorded.into_iter().map(|entry| (Key::of(&entry), entry)).collect(),
+            allow_new,
+            offline: offline || client.is_offline(),
+            mirrors: Mirrors::new(mirrors),
+            client: client.separate()?,
+            work: store.work_dir()?,
+            store,
+            next_spool: AtomicU64::new(0),
+            cancel: AtomicBool::new(false),
+            on_event,
+        })
+    }
+
+    /// Ends what is under way.
+    pub fn shut_down(&self) {
+        self.cancel.store(true, Ordering::Relaxed);
+        self.client.shut_down();
+    }
+
+    /// Notes that somebody wanted TLS; gives the reason to tell.
+    pub fn refuse_https(&self, host: &str) -> String {
+        let url = format!("https://{host}/");
+        let reason = "HTTPS is not recorded yet".to_owned();
+        let key = Key { url: url.clone(), method: "CONNECT".into(), accept: None, body: None };
+        let text = format!("{reason}: {url}");
+        self.table.refuse(key, Refusal { method: "CONNECT".into(), url, reason });
+        text
+    }
+
+    /// Answers a request; true if the connection can be used again.
+    pub fn answer(&self, request: &Request, mut reply: Reply) -> bool {
+        let place = self.mirrors.place(&request.url);
+        let key = Key {
+            url: place.recorded.clone(),
+            method: request.head.method.clone(),
+            accept: request.head.accept.clone(),
+            body: request.body_digest(),
+        };
+        let answered = match self.table.claim(&key) {
+            Ok(entry) => self.replay(&entry, &place, request, &mut reply).map(|_| ()),
+            Err(claim) => match self.recorded.get(&key) {
+                Some(entry) => self.replay(entry, &place, request, &mut reply),
+                None => self.record(&key, &place, request, &mut reply),
+            }
+            .map(|entry| claim.answered(entry)),
+        };
+        let Err(failure) = answered else { return reply.finish() };
+        let Refusal { method, url, reason } = Refusal {
+            method: key.method.clone(),
+            url: request.url.clone(),
+            reason: if self.cancel.load(Ordering::Relaxed) {
+                "the build ended before the whole answer was here".into()
+            } else {
+                failure.reason
+            },
+        };
+        let text = format!("{method} {url}: {reason}");
+        self.table.refuse(key, Refusal { method, url, reason });
+        match failure.answer {
+            Some((start, body)) if !reply.is_on_its_way() => {
+                reply.begin(start);
+                reply.push(&body);
+                reply.finish()
+            }
+            _ => reply.fail(504, &text),
+        }
+    }
+
+    fn replay(
+        &self,
+        entry: &NetworkEntry,
+        place: &Place,
+        request: &Request,
+        reply: &mut Reply,
+    ) -> Result<NetworkEntry, Failure> {
+        let stored = match entry.size {
+            0 => None,
+            size => self.store.fetched(&entry.sha256, size).map_err(Error::from)?,
+        };
+        if entry.size > 0 && stored.is_none() {
+            if self.offline {
+                return Err("its body is not in the store, and the network is switched off (--offline)"
+                    .to_owned()
+                    .into());
+            }
+            return self.fetch(Some(entry), place, request, reply);
+        }
+        reply.begin(start(entry));
+        if let Some(path) = stored {
+            let named = |source| Error::File { path: path.clone(), source };
+            let mut file = File::open(&path).map_err(named)?;
+            let found = file.metadata().map_err(named)?.len();
+            if found != entry.size {
+                let url = path.display().to_string();
+                return Err(Error::Size { url, expected: entry.size, found }.into());
+            }
+            let mut piece = vec![0; 64 * 1024];
+            loop {
+                let n_read = file.read(&mut piece).map_err(named)?;
+                if n_read == 0 {
+                    break;
+                }
+                reply.push(piece.get(..n_read).unwrap_or_default());
+            }
+        }
+        (self.on_event)(ProxyEvent::Replayed { url: &request.url });
+        Ok(entry.clone())
+    }
+
+    fn record(
+        &self,
+        key: &Key,
+        place: &Place,
+        request: &Request,
+        reply: &mut Reply,
+    ) -> Result<NetworkEntry, Failure> {
+        let refuse = |reason: &str| Err(Failure::from(reason.to_owned()));
+        if !self.allow_new {
+            return refuse("this request is not in Raptor.lock, and --locked allows no other");
+        }
+        if self.offline {
+            return refuse("this request is not in Raptor.lock, and the network is switched off (--offline)");
+        }
+        let entry = self.fetch(None, place, request, reply)?;
+        let Key { url, method, accept, body } = key.clone();
+        Ok(NetworkEntry { url, method, accept, body, ..entry })
+    }
+
+    /// Gets an answer from the network, to the client and into the store. `expected` is what it must be.
+    fn fetch(
+        &self,
+        expected: Option<&NetworkEntry>,
+        place: &Place,
+        request: &Request,
+        reply: &mut Reply,
+    ) -> Result<NetworkEntry, Failure> {
+        if place.reach == Reach::Public && names_this_machine(&place.fetched) {
+            return Err("the services of this machine are not part of a build".to_owned().into());
+        }
+        let call = call(place, request);
+        let mut patience = self.client.patience();
+        let id = self.next_spool.fetch_add(1, Ordering::Relaxed);
+        let mut spool = Spool::new(self.work.path().join(id.to_string()))?;
+        loop {
+            let (error, wait) = match self.client.call(&call) {
+                Err(error) => (error, None),
+                Ok(response) if is_transient_status(response.status().as_u16()) => {
+                    let wait = retry_after(response.headers());
+                    if !patience.again(wait, &self.cancel) {
+                        return Err(pass_on(response));
+                    }
+                    continue;
+                }
+                Ok(response) => {
+                    let entry = entry(&response, place, request);
+                    match self.body(expected, &entry, response, &mut spool, place, reply)? {
+                        Ok((sha256, size)) => {
+                            let entry = match expected {
+                                Some(entry) => entry.clone(),
+                                None => NetworkEntry { sha256, size, ..entry },
+                            };
+                            (self.on_event)(ProxyEvent::Fetched { url: &request.url, size });
+                            return Ok(entry);
+                        }
+                        Err(cut) => (cut, None),
+                    }
+                }
+            };
+            if !error.is_transient() || !patience.again(wait, &self.cancel) {
+                return Err(error.into());
+            }
+        }
+    }
+
+    /// Reads the body of one answer. The inner error is a cut, which another try may mend.
+    fn body(
+        &self,
+        expected: Option<&NetworkEntry>,
+        entry: &NetworkEntry,
+        response: Response<Body>,
+        spool: &mut Spool,
+        place: &Place,
+        reply: &mut Reply,
+    ) -> Result<Result<(String, u64), Error>, Failure> {
+        if let Some(expected) = expected.filter(|expected| expected.status != entry.status) {
+            let reason = format!(
+                "{}: the server answered {}, but {} is recorded",
+                place.fetched, entry.status, expected.status
+            );
+            return Err(reason.into());
+        }
+        let length = response.body().content_length();
+        // What is already on its way to the client cannot change any more; all else begins anew.
+        let mut skip = if reply.is_on_its_way() { Some(Skip::new(spool)) } else { None };
+        if skip.is_none() {
+            spool.restart()?;
+            let start = expected.map_or_else(|| Start { length, ..start(entry) }, start);
+            reply.begin(start);
+        }
+        // Who gets a wrong size gets nothing, but we read on to tell what it is.
+        let is_plausible = expected.is_none_or(|it| length.is_none_or(|length| length == it.size));
+        let mut body = response.into_body().into_reader();
+        let mut piece = vec![0; 64 * 1024];
+        while has_body(entry) {
+            let n_read = match body.read(&mut piece) {
+                Ok(0) => break,
+                Ok(n_read) => n_read,
+                Err(err) => return Ok(Err(request_error(&place.fetched, err.into()))),
+            };
+            (self.on_event)(ProxyEvent::Bytes(n_read as u64));
+            let mut bytes = piece.get(..n_read).unwrap_or_default();
+            if let Some(skip) = &mut skip {
+                bytes = skip.feed(bytes, spool).map_err(|Changed| {
+                    format!("{}: the connection was cut, and then the content was another", place.fetched)
+                })?;
+            }
+            spool.push(bytes)?;
+            if let Some(expected) = expected.filter(|it| spool.length > it.size) {
+                if spool.length - expected.size > MAX_EXCESS {
+                    let (url, found) = (place.fetched.clone(), spool.length);
+                    return Err(Error::Size { url, expected: expected.size, found }.into());
+                }
+            } else if is_plausible && !bytes.is_empty() {
+                reply.push(bytes);
+            }
+        }
+        let (sha256, size) = (spool.digest(), spool.length);
+        if skip.is_some_and(|skip| skip.left > 0) {
+            let cut = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "the connection was cut");
+            return Ok(Err(request_error(&place.fetched, cut.into())));
+        }
+        if let Some(expected) = expected.filter(|it| it.sha256 != sha256 || it.size != size) {
+            let (url, expected) = (place.fetched.clone(), expected.sha256.clone());
+            return Err(Error::Digest { url, expected, found: sha256 }.into());
+        }
+        if size > 0 {
+            self.store.add_fetched(&spool.path, &sha256, size).map_err(Error::from)?;
+        }
+        Ok(Ok((sha256, size)))
+    }
+}
+
+fn call<'a>(place: &'a Place, request: &'a Request) -> Call<'a> {
+    let mut headers = request.head.forwarded.clone();
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let method = request.head.method.as_str();
+    let takes_body = matches!(method, "POST" | "PUT" | "PATCH");
+    Call {
+        method,
+        url: &place.fetched,
+        headers,
+        body: (takes_body || !request.body.is_empty()).then_some(request.body.as_slice()),
+        redirects: place.redirects,
+        reach: place.reach,
+    }
+}
+
+/// What an answer will be recorded as, but for its body.
+fn entry(response: &Response<Body>, place: &Place, request: &Request) -> NetworkEntry {
+    let is_head = request.head.method == "HEAD";
+    let mut headers = kept_headers(response.headers(), KEPT_HEADERS);
+    if is_head {
+        headers.extend(kept_headers(response.headers(), &["content-length"]));
+    }
+    headers.sort();
+    NetworkEntry {
+        url: place.recorded.clone(),
+        method: request.head.method.clone(),
+        accept: None,
+        body: None,
+        status: response.status().as_u16(),
+        sha256: EMPTY_SHA256.into(),
+        size: 0,
+        headers,
+    }
+}
+
+fn kept_headers(headers: &HeaderMap, names: &[&str]) -> Vec<(String, String)> {
+    let value = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let printable = |value: &&str| value.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    names
+        .iter()
+        .filter_map(|name| Some((name.to_string(), value(name).filter(printable)?.to_owned())))
+        .collect()
+}
+
+/// Bodies of redirects and error pages differ from day to day, so they are no part of a build.
+fn has_body(entry: &NetworkEntry) -> bool {
+    entry.status < 300 && entry.method != "HEAD"
+}
+
+fn start(entry: &NetworkEntry) -> Start {
+    Start { status: entry.status, headers: entry.headers.clone(), length: Some(entry.size) }
+}
+
+/// The client sees what the server said, and the build fails.
+fn pass_on(response: Response<Body>) -> Failure {
+    let status = response.status().as_u16();
+    let headers = kept_headers(response.headers(), &["content-encoding", "content-type"]);
+    let mut body = Vec::new();
+    let page = response.into_body().into_reader().take(MAX_ERROR_PAGE).read_to_end(&mut body);
+    if page.is_err() {
+        body.clear();
+    }
+    let start = Start { status, headers, length: None };
+    Failure { reason: format!("the server answered {status}"), answer: Some((start, body)) }
+}

@@ -1,0 +1,102 @@
+//! The mirrors of a base: what the image calls them, what the lock does, and where the bytes are.
+
+use std::net::IpAddr;
+
+use super::MirrorAlias;
+use super::request::http_url;
+use crate::fetch::Wanted;
+use crate::fetch::http::{Error, Redirects};
+use crate::fetch::settings::{Reach, is_internal};
+use crate::lock::NetworkEntry;
+use crate::store::Store;
+
+/// The mirrors of a build, in normal form.
+pub struct Mirrors {
+    /// The longest name first, so that it wins.
+    aliases: Vec<MirrorAlias>,
+}
+
+/// A URL in its roles.
+pub struct Place {
+    /// In the lock.
+    pub recorded: String,
+    /// On the network.
+    pub fetched: String,
+    pub reach: Reach,
+    pub redirects: Redirects,
+}
+
+impl Mirrors {
+    pub fn new(mut aliases: Vec<MirrorAlias>) -> Mirrors {
+        for alias in &mut aliases {
+            alias.seen = normal(&alias.seen);
+            alias.fetch_from = alias.fetch_from.trim_end_matches('/').to_owned();
+        }
+        aliases.sort_by(|a, b| b.seen.len().cmp(&a.seen.len()).then_with(|| a.seen.cmp(&b.seen)));
+        Mirrors { aliases }
+    }
+
+    /// Where a URL of a client belongs.
+    pub fn place(&self, url: &str) -> Place {
+        for MirrorAlias { seen, fetch_from } in &self.aliases {
+            let path = url.strip_prefix(seen.as_str()).filter(|path| path.starts_with('/'));
+            // A path that leaves the mirror is not one of it.
+            if let Some(path) = path.filter(|path| !path.split(['/', '?']).any(|part| part == "..")) {
+                return Place {
+                    recorded: format!("debian:{path}"),
+                    fetched: format!("{fetch_from}{path}"),
+                    reach: Reach::Any,
+                    redirects: Redirects::Follow,
+                };
+            }
+        }
+        let url = url.to_owned();
+        Place { recorded: url.clone(), fetched: url, reach: Reach::Public, redirects: Redirects::Keep }
+    }
+
+    /// Where a recorded URL can be fetched from.
+    fn places(&self, recorded: &str) -> Vec<String> {
+        match recorded.strip_prefix("debian:") {
+            Some(path) => self.aliases.iter().map(|alias| format!("{}{path}", alias.fetch_from)).collect(),
+            None => vec![recorded.to_owned()],
+        }
+    }
+}
+
+/// The recorded bodies that are not in the store and that a plain download can bring: fetching them all at once,
+/// before the build, is faster than one by one. What such a download cannot bring is left to the proxy.
+pub fn missing_bodies(
+    recorded: &[NetworkEntry],
+    mirrors: &[MirrorAlias],
+    store: &Store,
+) -> Result<Vec<Wanted>, Error> {
+    let mirrors = Mirrors::new(mirrors.to_vec());
+    let mut wanted = Vec::new();
+    for entry in recorded {
+        let is_plain = entry.method == "GET" && entry.accept.is_none() && entry.body.is_none();
+        if !is_plain || entry.size == 0 || names_this_machine(&entry.url) {
+            continue;
+        }
+        let urls = mirrors.places(&entry.url);
+        if !urls.is_empty() && store.fetched(&entry.sha256, entry.size)?.is_none() {
+            let (sha256, size) = (entry.sha256.clone(), entry.size);
+            wanted.push(Wanted { name: entry.url.clone(), urls, sha256, size });
+        }
+    }
+    Ok(wanted)
+}
+
+fn normal(url: &str) -> String {
+    let url = url.trim_end_matches('/');
+    let rest = url.strip_prefix("http://").unwrap_or(url);
+    let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    http_url(host, path).map_or_else(|_| url.to_owned(), |url| url.trim_end_matches('/').to_owned())
+}
+
+/// Does the URL say so itself? Names that only resolve to this machine are the client's to refuse.
+pub fn names_this_machine(url: &str) -> bool {
+    let Ok(url) = url.parse::<ureq::http::Uri>() else { return false };
+    let host = url.host().unwrap_or_default().trim_end_matches('.');
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.ends_with(".localhost") || bare.parse::<IpAddr>().is_ok_and(is_internal)
+}

@@ -1,0 +1,102 @@
+//! What one build asked so far: the first answer to a request is the answer to all like it.
+
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex, MutexGuard};
+
+use super::Refusal;
+use crate::lock::NetworkEntry;
+
+/// What makes requests the same.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    pub url: String,
+    pub method: String,
+    pub accept: Option<String>,
+    pub body: Option<String>,
+}
+
+impl Key {
+    pub fn of(entry: &NetworkEntry) -> Key {
+        let NetworkEntry { url, method, accept, body, .. } = entry.clone();
+        Key { url, method, accept, body }
+    }
+}
+
+/// The requests of a build, shared by its connections.
+#[derive(Default)]
+pub struct Table {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// `None` while somebody is getting the answer.
+    answers: BTreeMap<Key, Option<NetworkEntry>>,
+    refused: BTreeMap<Key, Refusal>,
+}
+
+/// The right and duty to answer a request first; given up when dropped.
+pub struct Claim<'a> {
+    table: &'a Table,
+    key: Key,
+}
+
+impl Table {
+    /// The answer that this build already got; otherwise it is up to the caller to get it. Waits while
+    /// another connection does.
+    pub fn claim(&self, key: &Key) -> Result<NetworkEntry, Claim<'_>> {
+        let mut inner = self.lock();
+        loop {
+            match inner.answers.get(key) {
+                Some(Some(entry)) => return Ok(entry.clone()),
+                Some(None) => {
+                    inner = self.changed.wait(inner).unwrap_or_else(|poisoned| poisoned.into_inner())
+                }
+                None => {
+                    inner.answers.insert(key.clone(), None);
+                    return Err(Claim { table: self, key: key.clone() });
+                }
+            }
+        }
+    }
+
+    /// Notes that a request got no answer that can be kept.
+    pub fn refuse(&self, key: Key, refusal: Refusal) {
+        self.lock().refused.insert(key, refusal);
+    }
+
+    /// All answers, and the requests that had none in the end, both sorted.
+    pub fn take(&self) -> (Vec<NetworkEntry>, Vec<Refusal>) {
+        let Inner { answers, mut refused } = std::mem::take(&mut *self.lock());
+        // A client that asked again and then got its answer is content.
+        refused.retain(|key, _| !answers.get(key).is_some_and(Option::is_some));
+        let mut used: Vec<_> = answers.into_values().flatten().collect();
+        used.sort();
+        let mut refused: Vec<_> = refused.into_values().collect();
+        refused.sort();
+        (used, refused)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Claim<'_> {
+    /// This is the answer, from now on.
+    pub fn answered(self, entry: NetworkEntry) {
+        self.table.lock().answers.insert(self.key.clone(), Some(entry));
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut inner = self.table.lock();
+        if inner.answers.get(&self.key).is_some_and(Option::is_none) {
+            inner.answers.remove(&self.key);
+        }
+        drop(inner);
+        self.table.changed.notify_all();
+    }
+}

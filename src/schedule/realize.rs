@@ -1,0 +1,424 @@
+//! Realizing one derivation whose inputs are there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use super::log::Log;
+use super::{Context, Goals, Progress, RealizeError, apt, bootstrap};
+use crate::derivation::{Attrs, Bootstrap, Derivation, DrvId, Layer, Outputs, Run, RunMount, Source, Step};
+use crate::fetch::debian::{self, Mirror};
+use crate::fetch::proxy::{MirrorAlias, Proxy, ProxyConfig, ProxyEvent};
+use crate::lock::NetworkEntry;
+use crate::sandbox::{self, Capture, Event, Listeners, Mount, MountSource, Network, Report, Request};
+use crate::store::{Key, Realized, WorkDir};
+use crate::tree::{TreeHash, TreeInfo};
+use crate::world::import;
+
+/// A derivation that is realized now.
+pub struct Built {
+    /// Its own output.
+    pub output: TreeHash,
+    /// Another process had done it meanwhile.
+    pub reused: bool,
+}
+
+/// Name of the only output of a run.
+const OUTPUT: &str = "output";
+
+/// Realizes a derivation, or finds that somebody else just did.
+pub fn realize_one(
+    ctx: &Context<'_>,
+    goals: &Goals<'_>,
+    id: DrvId,
+    resolved: &Derivation<Outputs>,
+) -> Result<Built, RealizeError> {
+    if let Derivation::Source(source) = resolved {
+        return Ok(Built { output: realize_source(ctx, goals, id, source)?, reused: false });
+    }
+    let key = Key::new(resolved.key());
+    let _lock = ctx.store.lock(&key)?;
+    if let Some(realized) = ctx.store.realized(&key)? {
+        return Ok(Built { output: realized.output, reused: true });
+    }
+    let begin = std::time::Instant::now();
+    let job = Job { ctx, id, bytes: Arc::default() };
+    let (output, key) = match resolved {
+        Derivation::Source(source) => (source.tree, key),
+        Derivation::Bootstrap(it) => (job.bootstrap(it)?, key),
+        Derivation::Layer(it) => {
+            let (output, network) = job.layer(it, goals)?;
+            // What was recorded is an input, so the result belongs to the derivation that has it.
+            let recorded = Derivation::Layer(Layer { network, ..it.clone() });
+            (output, Key::new(recorded.key()))
+        }
+        Derivation::Run(it) => (job.run(it)?, key),
+    };
+    super::log::name_by_key(&ctx.store, &id, &key)?;
+    let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
+    ctx.store.set_realized(&key, &Realized { output, millis })?;
+    Ok(Built { output, reused: false })
+}
+
+fn realize_source(
+    ctx: &Context<'_>,
+    goals: &Goals<'_>,
+    id: DrvId,
+    source: &Source,
+) -> Result<TreeHash, RealizeError> {
+    let path = goals.provenance.get(&id).and_then(|it| it.source.as_deref());
+    match (goals.files, path) {
+        (Some(files), Some(path)) => Ok(import(files, path, &source.tree, &ctx.store)?.hash),
+        _ => Err(RealizeError::UnknownSource { name: source.name.clone(), tree: source.tree }),
+    }
+}
+
+/// One derivation at work.
+struct Job<'a> {
+    ctx: &'a Context<'a>,
+    id: DrvId,
+    /// Fetched for its RUN steps so far.
+    bytes: Arc<AtomicU64>,
+}
+
+/// What a sandbox did, with the directory that holds it.
+struct Finished {
+    work: WorkDir,
+    report: Report,
+    used: Vec<NetworkEntry>,
+}
+
+impl Job<'_> {
+    fn bootstrap(&self, it: &Bootstrap) -> Result<TreeHash, RealizeError> {
+        let wanted = debian::wanted(&it.packages, &self.mirrors(&it.mirror)?);
+        let total = wanted.iter().map(|it| it.size).sum();
+        let bytes = AtomicU64::new(0);
+        let paths = self.ctx.client.download_all(&wanted, &self.ctx.store, &|more| {
+            let bytes = bytes.fetch_add(more, Ordering::Relaxed) + more;
+            self.ctx.observer.event(Progress::Fetched { id: self.id, bytes, total: Some(total) });
+        })?;
+        let debs: Vec<String> = paths.iter().map(|path| tree_name(path)).collect();
+        let plan = bootstrap::steps(&it.mirror, &it.suite, &it.components, &it.packages, &debs);
+        let request = Request {
+            mounts: plan.mounts,
+            run_files: plan.run_files,
+            steps: plan.steps,
+            ..self.request(Vec::new(), Capture::Layer, Network::None, it.epoch)
+        };
+        self.register_layer(self.sandbox(request, None)?)
+    }
+
+    fn layer(&self, it: &Layer<Outputs>, goals: &Goals<'_>) -> Result<(TreeHash, Vec<NetworkEntry>), RealizeError> {
+        let lower = it.parent.iter().flat_map(|parent| &parent.0).map(TreeHash::to_string).collect();
+        let runs = it.steps.iter().any(|step| matches!(step, Step::Run { .. }));
+        let network = if runs { Network::Proxy } else { Network::None };
+        let mut request = self.request(lower, Capture::Layer, network, it.epoch);
+        request.run_files.insert("apt.conf".to_owned(), apt::apt_conf().to_owned());
+        request.steps = it.steps.iter().map(sandbox_step).collect();
+        let finished = self.sandbox(request, runs.then(|| self.proxy_config(it, goals)))?;
+        let network = finished.used.clone();
+        if network != it.network {
+            (goals.recorder)(&it.name, &network)?;
+        }
+        Ok((self.register_layer(finished)?, network))
+    }
+
+    fn run(&self, it: &Run<Outputs>) -> Result<TreeHash, RealizeError> {
+        let lower = it.container.0.iter().map(TreeHash::to_string).collect();
+        let mut request = self.request(lower, Capture::Discard, Network::None, it.epoch);
+        request.mounts = run_mounts(&it.mounts);
+        request.steps =
+            vec![sandbox::Step::Run { argv: it.argv.clone(), env: it.env.clone(), cwd: "/".to_owned() }];
+        let finished = self.sandbox(request, None)?;
+        let info = finished.report.outputs.get(OUTPUT).ok_or(RealizeError::NoOutput)?;
+        self.register(&finished.work, &Path::new("out").join(OUTPUT), info)
+    }
+
+    fn request(&self, lower: Vec<String>, capture: Capture, network: Network, epoch: i64) -> Request {
+        Request {
+            trees: self.ctx.store.trees(),
+            work: Default::default(),
+            lower,
+            capture,
+            mounts: Vec::new(),
+            run_files: BTreeMap::new(),
+            steps: Vec::new(),
+            network,
+            epoch,
+        }
+    }
+
+    fn register_layer(&self, finished: Finished) -> Result<TreeHash, RealizeError> {
+        let info = finished.report.layer.ok_or(RealizeError::NoOutput)?;
+        self.register(&finished.work, Path::new("upper"), &info)
+    }
+
+    fn register(&self, work: &WorkDir, path: &Path, info: &TreeInfo) -> Result<TreeHash, RealizeError> {
+        let sandbox = work.path().join("sandbox");
+        self.ctx.store.register(&sandbox.join(path), info)?;
+        sandbox::remove(&self.ctx.launcher, &sandbox)?;
+        Ok(info.hash)
+    }
+
+    /// Runs a sandbox in a fresh work directory, with log, progress and, if wanted, the recording proxy.
+    fn sandbox(&self, mut request: Request, proxy: Option<ProxyConfig>) -> Result<Finished, RealizeError> {
+        let work = self.ctx.store.work_dir()?;
+        request.work = work.path().join("sandbox");
+        fs_err::create_dir(&request.work)?;
+        let result = self.sandbox_in(&work, &request, proxy);
+        match result {
+            Ok((report, used)) => Ok(Finished { work, report, used }),
+            Err(error) => {
+                // What is left may belong to other ids; the error that led here is the one worth telling.
+                let _ = sandbox::remove(&self.ctx.launcher, &request.work);
+                Err(error)
+            }
+        }
+    }
+
+    fn sandbox_in(
+        &self,
+        work: &WorkDir,
+        request: &Request,
+        proxy: Option<ProxyConfig>,
+    ) -> Result<(Report, Vec<NetworkEntry>), RealizeError> {
+        let texts: Vec<String> = request.steps.iter().map(step_text).collect();
+        let step = AtomicUsize::new(0);
+        let mut log = Log::create(work.path(), &self.id, &self.ctx.store)?;
+        let mut log_error = None;
+        let mut running: Option<Proxy> = None;
+        let mut proxy_error = None;
+        let mut config = proxy;
+        let mut serve = |listeners: Listeners| {
+            if let Some(config) = config.take() {
+                match Proxy::start(listeners, config) {
+                    Ok(proxy) => running = Some(proxy),
+                    Err(error) => proxy_error = Some(error),
+                }
+            }
+        };
+        let mut on_event = |event: Event| {
+            let logged = match &event {
+                Event::StepStarted { idx } => {
+                    step.store(*idx, Ordering::Relaxed);
+                    let text = texts.get(*idx).map_or("", String::as_str);
+                    let of = texts.len();
+                    self.ctx.observer.event(Progress::Step { id: self.id, number: idx + 1, of, text });
+                    log.step(idx + 1, text)
+                }
+                Event::StepDone { .. } => Ok(()),
+                Event::Output(bytes) => {
+                    self.ctx.observer.event(Progress::Output { id: self.id, bytes });
+                    let fetched = self.bytes.load(Ordering::Relaxed);
+                    if fetched > 0 {
+                        self.ctx.observer.event(Progress::Fetched { id: self.id, bytes: fetched, total: None });
+                    }
+                    log.output(bytes)
+                }
+            };
+            if let Err(error) = logged {
+                log_error.get_or_insert(error);
+            }
+        };
+        let serve: Option<&mut dyn FnMut(Listeners)> =
+            if request.network == Network::Proxy { Some(&mut serve) } else { None };
+        let result = sandbox::run(&self.ctx.launcher, request, serve, self.ctx.cancel, &mut on_event);
+        let outcome = running.map(Proxy::finish);
+        let (used, refused) = outcome.map(|it| (it.used, it.refused)).unwrap_or_default();
+        let tail = log.finish()?;
+        if let Some(error) = proxy_error {
+            return Err(RealizeError::Proxy(error));
+        }
+        let text = |idx: usize| texts.get(idx).cloned().unwrap_or_default();
+        match result {
+            Err(sandbox::Error::Cancelled) => Err(RealizeError::Cancelled),
+            Err(sandbox::Error::StepFailed { idx, failure }) => Err(RealizeError::Step {
+                number: idx + 1,
+                text: text(idx),
+                tail,
+                refused,
+                error: sandbox::Error::StepFailed { idx, failure },
+            }),
+            Err(error) => Err(error.into()),
+            Ok(_) if !refused.is_empty() => {
+                let idx = step.load(Ordering::Relaxed);
+                Err(RealizeError::Network { refused, step: Some((idx + 1, text(idx))) })
+            }
+            Ok(report) => match log_error {
+                Some(error) => Err(error.into()),
+                None => Ok((report, used)),
+            },
+        }
+    }
+
+    /// Where to fetch files of a Debian mirror: what this machine uses, then what the image names.
+    fn mirrors(&self, image: &str) -> Result<Vec<Mirror>, RealizeError> {
+        let mut mirrors = Vec::new();
+        if !self.ctx.options.offline {
+            match (self.ctx.mirror)() {
+                Ok(mirror) => mirrors.push(mirror),
+                Err(error) => match Mirror::new(image) {
+                    Some(_) => {}
+                    None => return Err(error.into()),
+                },
+            }
+        }
+        mirrors.extend(Mirror::new(image).filter(|it| !mirrors.contains(it)));
+        Ok(mirrors)
+    }
+
+    fn proxy_config(&self, it: &Layer<Outputs>, goals: &Goals<'_>) -> ProxyConfig {
+        let bytes = self.bytes.clone();
+        let on_event = Arc::new(move |event: ProxyEvent<'_>| {
+            if let ProxyEvent::Bytes(more) = event {
+                bytes.fetch_add(more, Ordering::Relaxed);
+            }
+        });
+        let aliases = base_mirror(goals, self.id).map(|seen| {
+            let fetch_from = (self.ctx.mirror)().map_or_else(|_| seen.to_owned(), |mirror| mirror.url);
+            MirrorAlias { seen: seen.to_owned(), fetch_from }
+        });
+        ProxyConfig {
+            recorded: it.network.clone(),
+            allow_new: self.ctx.options.record,
+            offline: self.ctx.options.offline,
+            mirrors: aliases.into_iter().collect(),
+            client: self.ctx.client.clone(),
+            store: self.ctx.store.clone(),
+            on_event,
+        }
+    }
+}
+
+/// Mirror that the image of a layer names, if it is a Debian one.
+fn base_mirror<'a>(goals: &Goals<'a>, mut id: DrvId) -> Option<&'a str> {
+    loop {
+        match goals.derivations.get(&id)? {
+            Derivation::Layer(layer) => id = layer.parent?,
+            Derivation::Bootstrap(bootstrap) => return Some(&bootstrap.mirror),
+            _ => return None,
+        }
+    }
+}
+
+fn tree_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn sandbox_step(step: &Step<Outputs>) -> sandbox::Step {
+    match step {
+        Step::Run { argv, env, cwd } => {
+            let mut env = env.clone();
+            env.entry("APT_CONFIG".to_owned()).or_insert_with(|| "/run/raptor/apt.conf".to_owned());
+            sandbox::Step::Run { argv: argv.clone(), env, cwd: cwd.clone() }
+        }
+        Step::Workdir { path } => sandbox::Step::Workdir { path: path.clone() },
+        Step::Write { text, path, attrs } => {
+            sandbox::Step::Write { text: text.clone(), path: path.clone(), attrs: sandbox_attrs(attrs) }
+        }
+        Step::Mkdir { path, parents, attrs } => {
+            sandbox::Step::Mkdir { path: path.clone(), parents: *parents, attrs: sandbox_attrs(attrs) }
+        }
+        Step::Copy { sources, dest, attrs } => sandbox::Step::Copy {
+            sources: sources
+                .iter()
+                .flat_map(|it| {
+                    it.source.0.last().map(|tree| sandbox::CopySource { tree: tree.to_string(), name: it.name.clone() })
+                })
+                .collect(),
+            dest: dest.clone(),
+            attrs: sandbox_attrs(attrs),
+        },
+    }
+}
+
+fn sandbox_attrs(attrs: &Attrs) -> sandbox::Attrs {
+    sandbox::Attrs {
+        mode: attrs.mode.as_deref().and_then(|mode| u32::from_str_radix(mode, 8).ok()),
+        user: attrs.user.clone(),
+        group: attrs.group.clone(),
+    }
+}
+
+fn run_mounts(mounts: &[RunMount<Outputs>]) -> Vec<Mount> {
+    let mut out = Vec::new();
+    for mount in mounts {
+        match mount {
+            RunMount::Layers { dest, targets } => {
+                let named: Vec<LayersMount> = targets
+                    .iter()
+                    .map(|target| {
+                        let entries = target.layers.iter().filter_map(|it| {
+                            let (layer, shown) = (it.layer.0.last()?, it.shown.0.last()?);
+                            Some((layer_entry_name(&it.name, layer), *shown))
+                        });
+                        (target.name.clone(), entries.collect())
+                    })
+                    .collect();
+                layers_mount(dest, &named, &mut out);
+            }
+            RunMount::Overlay { dest, stack } => out.push(Mount {
+                dest: dest.clone(),
+                source: MountSource::Overlay(stack.0.iter().map(TreeHash::to_string).collect()),
+            }),
+            RunMount::Tree { dest, tree } => {
+                let source = tree.0.last().map(|tree| MountSource::Tree(tree.to_string()));
+                out.extend(source.map(|source| Mount { dest: dest.clone(), source }));
+            }
+            RunMount::Scratch { dest } => out.push(Mount { dest: dest.clone(), source: MountSource::Scratch }),
+            RunMount::Output { dest, file } => out.push(Mount {
+                dest: dest.clone(),
+                source: MountSource::Output { name: OUTPUT.to_owned(), file: *file },
+            }),
+        }
+    }
+    out
+}
+
+/// A target as given, and its entries: name and tree, bottom first.
+pub type LayersMount = (String, Vec<(String, TreeHash)>);
+
+/// Name of a layer in a `layers` mount.
+pub fn layer_entry_name(name: &str, layer: &TreeHash) -> String {
+    let digits: String = layer.to_string().chars().take(16).collect();
+    format!("{name}-{}", digits.to_uppercase())
+}
+
+/// The mounts that make up a `layers` mount: one per layer, each once, and `raptor.json`.
+pub fn layers_mount(dest: &str, targets: &[LayersMount], out: &mut Vec<Mount>) {
+    let dest = dest.trim_end_matches('/');
+    out.push(Mount { dest: dest.to_owned(), source: MountSource::Tmpfs });
+    let mut entries = BTreeMap::new();
+    for (name, tree) in targets.iter().flat_map(|(_, layers)| layers) {
+        entries.insert(name.clone(), *tree);
+    }
+    for (name, tree) in entries {
+        out.push(Mount { dest: format!("{dest}/{name}"), source: MountSource::Tree(tree.to_string()) });
+    }
+    let layers: BTreeMap<&str, Vec<&str>> = targets
+        .iter()
+        .map(|(target, layers)| (target.as_str(), layers.iter().map(|(name, _)| name.as_str()).collect()))
+        .collect();
+    let names: Vec<&str> = targets.iter().map(|(target, _)| target.as_str()).collect();
+    let json = serde_json::json!({ "layers": layers, "targets": names });
+    // Values of strings and lists always have a text.
+    let text = serde_json::to_string_pretty(&json).unwrap_or_default() + "\n";
+    out.push(Mount { dest: format!("{dest}/raptor.json"), source: MountSource::Text(text) });
+}
+
+/// One line that says what a step does, as the user would write it.
+fn step_text(step: &sandbox::Step) -> String {
+    match step {
+        sandbox::Step::Run { argv, .. } => format!("RUN {}", argv.join(" ")),
+        sandbox::Step::Workdir { path } => format!("WORKDIR {path}"),
+        sandbox::Step::Write { path, .. } => format!("WRITE {path}"),
+        sandbox::Step::Mkdir { path, .. } => format!("MKDIR {path}"),
+        sandbox::Step::Copy { sources, dest, .. } => {
+            let names: Vec<&str> = sources.iter().map(|it| it.name.as_str()).collect();
+            format!("COPY {} {dest}", names.join(" "))
+        }
+        sandbox::Step::Symlink { target, path } => format!("link {path} -> {target}"),
+        sandbox::Step::UnpackDebs { debs } => format!("unpack {} packages", debs.len()),
+    }
+}

@@ -1,0 +1,199 @@
+//! Projects in temporary directories, and raptor run on them as root or as an ordinary user.
+//!
+//! The tests share one store per user, so that the Debian base is made once. They need root and what
+//! `.ci/setup` installs.
+
+#![allow(dead_code, reason = "every test file uses another part")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// The unprivileged user that `.ci/setup` makes.
+pub const USER: &str = "raptor-test";
+
+/// Who runs raptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum As {
+    Root,
+    User,
+}
+
+/// A project in a directory of its own, with the lock that all tests share as its start.
+pub struct Project {
+    dir: tempfile::TempDir,
+    who: As,
+    store: PathBuf,
+}
+
+/// What a command did.
+pub struct Ran {
+    pub status: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Project {
+    /// A project of root in the shared store. `files` are paths and contents.
+    pub fn new(files: &[(&str, &str)]) -> Project {
+        Project::of(As::Root, files)
+    }
+
+    /// A project of somebody, in the store that all projects of theirs share.
+    pub fn of(who: As, files: &[(&str, &str)]) -> Project {
+        let dir = tempfile::Builder::new().prefix("raptor-project-").tempdir_in(scratch()).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let project = Project { store: shared_store(who), dir, who };
+        for (path, content) in files {
+            project.write(path, content);
+        }
+        project
+    }
+
+    /// The same with the Debian base pinned, as every project on it needs.
+    pub fn debian(who: As, files: &[(&str, &str)]) -> Project {
+        let project = Project::of(who, files);
+        project.write("Raptor.lock", &shared_lock());
+        project
+    }
+
+    /// Uses a store of its own, empty at first.
+    pub fn with_empty_store(mut self) -> Project {
+        self.store = self.path("own-store");
+        self
+    }
+
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.dir.path().join(path)
+    }
+
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
+    pub fn write(&self, path: &str, content: &str) {
+        let file = self.path(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(&file, content).unwrap();
+        self.own();
+    }
+
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.path(path)).unwrap()
+    }
+
+    /// Gives the project to whoever works on it.
+    pub fn own(&self) {
+        if self.who == As::User {
+            let status = Command::new("chown").args(["-R", USER]).arg(self.dir.path()).status().unwrap();
+            assert!(status.success());
+        }
+    }
+
+    /// A raptor command, ready to start.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = match self.who {
+            As::Root => Command::new(raptor()),
+            As::User => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", USER, "--regid", USER, "--init-groups", "--"]).arg(raptor());
+                command
+            }
+        };
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", self.dir.path())
+            .env("RAPTOR_STORE", &self.store)
+            .stdin(Stdio::null());
+        for name in ["http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "RAPTOR_DEBIAN_MIRROR"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+    }
+
+    pub fn run(&self, args: &[&str]) -> Ran {
+        ran(self.command(args).output().unwrap())
+    }
+
+    /// Runs a command that must succeed; its standard output.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let ran = self.run(args);
+        assert_eq!(ran.status, Some(0), "raptor {} failed:\n{}", args.join(" "), ran.stderr);
+        ran.stdout
+    }
+
+    /// Runs a command that must fail with status 1 and say each of `messages`, without leaving anything in the
+    /// store's work area.
+    pub fn fails(&self, args: &[&str], messages: &[&str]) -> Ran {
+        let ran = self.run(args);
+        assert_eq!(ran.status, Some(1), "raptor {}:\n{}{}", args.join(" "), ran.stdout, ran.stderr);
+        for message in messages {
+            assert!(ran.stderr.contains(message), "no `{message}` in:\n{}", ran.stderr);
+        }
+        assert!(!ran.stderr.contains("panicked"), "{}", ran.stderr);
+        ran
+    }
+
+    pub fn start(&self, args: &[&str]) -> Child {
+        self.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        // A store of an ordinary user holds files of other ids; root may remove them all.
+        let _ = Command::new("rm").arg("-rf").arg(self.dir.path()).status();
+    }
+}
+
+pub fn ran(output: Output) -> Ran {
+    Ran {
+        status: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// The program under test.
+pub fn raptor() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_raptor"))
+}
+
+/// Where tests keep things, reachable for the ordinary user too, who may not enter the home of root.
+pub fn scratch() -> PathBuf {
+    let dir = std::env::var_os("RAPTOR_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp/raptor-test"), PathBuf::from);
+    fs::create_dir_all(&dir).unwrap();
+    dir
+}
+
+/// The store that all tests of one user share.
+pub fn shared_store(who: As) -> PathBuf {
+    let store = scratch().join(match who {
+        As::Root => "store",
+        As::User => "user-store",
+    });
+    if who == As::User && !store.exists() {
+        let made = Command::new("install").args(["-d", "-m", "700", "-o", USER]).arg(&store).status().unwrap();
+        assert!(made.success());
+    }
+    store
+}
+
+/// A lock that pins debian://bookworm, made once for all tests.
+pub fn shared_lock() -> String {
+    let file = scratch().join("Raptor.lock");
+    let guard = fs::File::create(scratch().join("lock")).unwrap();
+    rustix::fs::flock(&guard, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    if !file.exists() {
+        let project = Project::new(&[("base.rapt", "FROM debian://bookworm\n")]);
+        project.ok(&["eval", "base"]);
+        fs::copy(project.path("Raptor.lock"), &file).unwrap();
+    }
+    fs::read_to_string(&file).unwrap()
+}
