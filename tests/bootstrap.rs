@@ -1,5 +1,7 @@
 //! Debian roots, made for real: packages from the mirror of this machine, installed in sandboxes, twice.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
@@ -90,6 +92,8 @@ fn check(request: &str) {
         capture: Capture::Discard,
         ..test.request(&pin, &dir.path().join("look"))
     });
+
+    test.check_apt(&pin, info.hash.to_string(), dir.path());
 
     // Files may belong to ids that only a sandbox can act for.
     sandbox::remove(&test.launcher, dir.path()).unwrap();
