@@ -39,6 +39,11 @@ pub trait World: Sync {
     /// What a path is, following symbolic links; `None` if there is nothing.
     fn kind(&self, path: &Path) -> Option<FileKind>;
 
+    /// Whether a path is a symbolic link, for `path(…).is_symlink()`. Worlds without links keep the default.
+    fn is_symlink(&self, _path: &Path) -> bool {
+        false
+    }
+
     /// Directory of a linked package (`$name`), relative to the base; `None` if it is not linked.
     fn link(&self, name: &str) -> Option<PathBuf>;
 }

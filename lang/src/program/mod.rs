@@ -1,9 +1,15 @@
 //! Programs: a module with its INCLUDEs expanded, its arguments evaluated and its templates rendered.
 
+mod args;
+mod load;
+
 use std::path::PathBuf;
 
 use crate::source::Span;
 use crate::stmt::{FileOpts, Mount, Spanned};
+
+pub use crate::template::{LogLevel, LogMessage};
+pub use load::{Loaded, ResolveError, load, parse_file_statements, resolve};
 
 /// A module after name resolution: a file and the instance it is evaluated for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,0 +1,192 @@
+//! The template stage: a file is rendered as a whole before its statements are read (language.md §3).
+//!
+//! The text is exactly what minijinja makes of the file. Beside it comes a [`SourceMap`], so that everything that
+//! is found in the rendered text is reported at its place in the files that the author wrote.
+
+mod builtins;
+mod data;
+mod engine;
+mod error;
+mod map;
+mod scan;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use minijinja::Environment;
+use minijinja::value::Value;
+
+pub use map::SourceMap;
+
+use crate::diag::{Code, Diagnostic};
+use crate::source::{FileId, Sources, Span};
+use crate::world::World;
+use engine::{Ask, PathInfo, Shared};
+use map::{Buffer, Recorder};
+
+/// Variables that a template sees.
+pub type Context = BTreeMap<String, Value>;
+
+/// Most files that one template may ask for.
+const MAX_FILES: usize = 10_000;
+
+/// A rendered file.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    /// What the engine wrote.
+    pub text: String,
+    /// Where it comes from.
+    pub map: SourceMap,
+    /// Variables and macros that the file defines at its top level, with their last values.
+    pub exports: Context,
+    /// What it logged, in order.
+    pub log: Vec<LogMessage>,
+}
+
+/// A message of `info(…)` and its siblings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogMessage {
+    /// How important it is.
+    pub level: LogLevel,
+    /// Template that logged.
+    pub file: PathBuf,
+    /// Arguments, joined with blanks.
+    pub text: String,
+}
+
+/// Levels of messages, least important first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// `trace(…)`
+    Trace,
+    /// `debug(…)`
+    Debug,
+    /// `info(…)`
+    Info,
+    /// `warning(…)`
+    Warning,
+    /// `error(…)`
+    Error,
+}
+
+impl LogLevel {
+    /// All of them.
+    pub const ALL: &[LogLevel] =
+        &[LogLevel::Trace, LogLevel::Debug, LogLevel::Info, LogLevel::Warning, LogLevel::Error];
+
+    /// Name of the function that logs at this level.
+    pub fn name(self) -> &'static str {
+        match self {
+            LogLevel::Trace => "trace",
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warning => "warning",
+            LogLevel::Error => "error",
+        }
+    }
+}
+
+/// Which files a template may open.
+pub enum Reach<'a> {
+    /// All that the world has.
+    World(&'a dyn World),
+    /// None: a template that needs another file is an error.
+    ThisFileOnly,
+}
+
+/// Renders `text`, the content of the file `path`.
+pub fn render(
+    reach: &Reach<'_>,
+    path: &Path,
+    text: &Arc<str>,
+    context: &Context,
+    sources: &mut Sources,
+) -> Result<Rendered, Diagnostic> {
+    let root = sources.add(path, text.clone());
+    let name = path.to_string_lossy().into_owned();
+    let shared = Arc::new(Shared::default());
+    shared.lock().texts.insert(PathBuf::from(&name), Ok(text.clone()));
+    let env = engine::environment(&shared);
+    for _ in 0..MAX_FILES {
+        shared.marks.probe.store(u32::MAX, Ordering::Relaxed);
+        shared.lock().log.clear();
+        let mut recorder = Recorder::new(&shared.marks);
+        let outcome = env.get_template(&name).and_then(|template| {
+            template.render_to_write(context, &mut recorder).map(|state| exports(&state))
+        });
+        if let Reach::World(world) = reach {
+            let wanted = shared.lock().wanted.take();
+            if let Some(ask) = wanted {
+                fetch(*world, ask, &shared);
+                continue;
+            }
+        }
+        return match outcome {
+            Ok(exports) => {
+                let log = shared.lock().log.split_off(0);
+                let (text, map) = finish(recorder, &env, root, &shared, sources);
+                Ok(Rendered { text, map, exports, log })
+            }
+            Err(error) => Err(error::diagnostic(&error, &shared.lock(), root, context, reach, sources)),
+        };
+    }
+    let message = format!("the template asks for more than {MAX_FILES} files");
+    Err(Diagnostic::new(Code::TemplateError, message, Span::new(root, 0, 0), ""))
+}
+
+fn fetch(world: &dyn World, ask: Ask, shared: &Shared) {
+    match ask {
+        Ask::Read(path) => {
+            let text = world.read(&path);
+            shared.lock().texts.insert(path, text);
+        }
+        Ask::Kind(path) => {
+            let info = PathInfo { kind: world.kind(&path), is_symlink: world.is_symlink(&path) };
+            shared.lock().infos.insert(path, info);
+        }
+    }
+}
+
+fn exports(state: &minijinja::State<'_, '_>) -> Context {
+    let names = state.exports().into_iter();
+    names.filter_map(|name| Some((name.to_owned(), state.lookup(name)?))).collect()
+}
+
+fn finish(
+    recorder: Recorder<'_>,
+    env: &Environment<'_>,
+    root: FileId,
+    shared: &Shared,
+    sources: &mut Sources,
+) -> (String, SourceMap) {
+    let inner = shared.lock();
+    let mut lens = BTreeMap::new();
+    let mut files = BTreeMap::new();
+    for (name, template) in &inner.templates {
+        let file = sources.add(&template.path, template.text.clone());
+        lens.insert(file, template.text.len() as u32);
+        files.insert(name.as_str(), file);
+    }
+    let originals: BTreeMap<&str, _> = inner
+        .templates
+        .iter()
+        .map(|(name, it)| (name.as_str(), |pos| it.instrumented.original(pos)))
+        .collect();
+    let compiled: Vec<_> = env.templates().collect();
+    let buffers = compiled.iter().filter_map(|(name, template)| {
+        let original: &dyn Fn(usize) -> usize = originals.get(name)?;
+        let ordinal = inner.templates.get(*name)?.ordinal;
+        Some(Buffer { source: template.source(), file: *files.get(name)?, ordinal, original })
+    });
+    let tag = |probe: u32| {
+        let (name, template) = inner.templates.iter().find(|(_, it)| it.probes().contains(&probe))?;
+        let range = template.instrumented.writers.get((probe - template.first_probe) as usize)?;
+        Some(Span::new(*files.get(name.as_str())?, range.start, range.end))
+    };
+    recorder.finish(root, lens, buffers.collect(), &tag)
+}

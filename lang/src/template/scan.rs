@@ -1,0 +1,289 @@
+//! Finds the tags of a template, and adds calls that tell which `{{ … }}` is about to write.
+//!
+//! It follows the lexer of minijinja with our syntax (`{{`, `{%`, `{#`, lines that start with `$ `). It is only
+//! trusted for templates that compile, and only to place spans: a mistake here cannot change what is rendered,
+//! because the instrumented text must compile too and its additions write nothing.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// The function that the added calls name; templates that use the name themselves stay as they are.
+pub(super) const PROBE: &str = "__raptor_at";
+
+/// A template with probes, and the way back to what its author wrote.
+#[derive(Debug)]
+pub(super) struct Instrumented {
+    /// Text for the template engine.
+    pub(super) source: String,
+    /// Ranges in the original that write values; the probe with number `first_id + n` announces the n-th.
+    pub(super) writers: Vec<Range<usize>>,
+    /// Names that the template assigns somewhere.
+    pub(super) names: BTreeSet<String>,
+    inserts: Vec<Insert>,
+}
+
+#[derive(Debug)]
+struct Insert {
+    /// Offset in the original.
+    at: usize,
+    /// Offset in the instrumented text.
+    pos: usize,
+    len: usize,
+}
+
+impl Instrumented {
+    /// The template as it is, without probes.
+    pub(super) fn plain(text: &str) -> Instrumented {
+        let names = BTreeSet::new();
+        Instrumented { source: text.to_owned(), writers: Vec::new(), names, inserts: Vec::new() }
+    }
+
+    /// Offset in the original of an offset in the instrumented text.
+    pub(super) fn original(&self, pos: usize) -> usize {
+        let n_before = self.inserts.partition_point(|insert| insert.pos <= pos);
+        match n_before.checked_sub(1).and_then(|idx| self.inserts.get(idx)) {
+            Some(insert) if pos < insert.pos + insert.len => insert.at,
+            Some(insert) => insert.at + (pos - insert.pos - insert.len),
+            None => pos,
+        }
+    }
+}
+
+/// Adds probes outside of constructs that capture text (macro, call, filter and block set), whose inner writes
+/// reach the output as one value.
+pub(super) fn instrument(text: &str, first_id: u32) -> Instrumented {
+    let mut result = Instrumented::plain(text);
+    if text.contains(PROBE) {
+        return result;
+    }
+    let mut inserts: Vec<(usize, String)> = Vec::new();
+    let mut captures = 0usize;
+    for tag in tags(text).0 {
+        let inner = text.get(tag.inner.clone()).unwrap_or_default();
+        let probe = format!("{PROBE}({},", first_id + result.writers.len() as u32);
+        if tag.kind == Kind::Expr {
+            if captures == 0 && !writes_by_itself(inner) {
+                inserts.push((tag.inner.start, format!("{probe}(")));
+                inserts.push((tag.inner.end, "))".to_owned()));
+                result.writers.push(tag.whole);
+            }
+            continue;
+        }
+        let keyword = word(inner);
+        collect_names(keyword, inner, &mut result.names);
+        match keyword {
+            "call" | "filter" => {
+                if captures == 0 {
+                    let statement = match tag.kind {
+                        Kind::Line => format!("$ do {probe}0)\n"),
+                        _ => format!("{}do {probe}0)%}}", &text[tag.whole.start..tag.inner.start]),
+                    };
+                    inserts.push((tag.whole.start, statement));
+                    result.writers.push(tag.whole);
+                }
+                captures += 1;
+            }
+            "macro" => captures += 1,
+            "set" if !tag.assigns => captures += 1,
+            "endcall" | "endfilter" | "endmacro" | "endset" => captures = captures.saturating_sub(1),
+            _ => {}
+        }
+    }
+    result.apply(text, inserts);
+    result
+}
+
+impl Instrumented {
+    fn apply(&mut self, text: &str, inserts: Vec<(usize, String)>) {
+        let mut source = String::with_capacity(text.len() + inserts.len() * 16);
+        let mut done = 0;
+        for (at, added) in inserts {
+            source.push_str(&text[done..at]);
+            self.inserts.push(Insert { at, pos: source.len(), len: added.len() });
+            source.push_str(&added);
+            done = at;
+        }
+        source.push_str(&text[done..]);
+        self.source = source;
+    }
+}
+
+/// `super()`, `loop(…)` and `self.block()` write raw text when they are the whole expression; wrapped into a
+/// call they would be captured first, and the places of that text lost.
+fn writes_by_itself(expr: &str) -> bool {
+    let name = word(expr);
+    let rest = expr.trim_start()[name.len()..].trim_start();
+    match name {
+        "super" | "loop" => rest.starts_with('('),
+        "self" => rest.starts_with('.'),
+        _ => false,
+    }
+}
+
+fn word(text: &str) -> &str {
+    let text = text.trim_start();
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    &text[..end.unwrap_or(text.len())]
+}
+
+fn collect_names(keyword: &str, inner: &str, names: &mut BTreeSet<String>) {
+    let rest = &inner.trim_start()[keyword.len()..];
+    let targets = match keyword {
+        "set" | "with" => rest.split('=').next(),
+        "for" => rest.split(" in ").next(),
+        "macro" => rest.split('(').next(),
+        "import" | "from" => rest.rsplit(['"', '\'']).next(),
+        _ => None,
+    };
+    let words = targets.unwrap_or_default().split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    names.extend(
+        words.filter(|it| !matches!(*it, "" | "import" | "as" | "with" | "context")).map(str::to_owned),
+    );
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Expr,
+    Block,
+    Line,
+}
+
+#[derive(Debug)]
+struct Tag {
+    kind: Kind,
+    /// With delimiters.
+    whole: Range<usize>,
+    /// Between the delimiters and their whitespace marks.
+    inner: Range<usize>,
+    /// Whether a `=` stands outside of all brackets.
+    assigns: bool,
+}
+
+/// Where the first comment, raw block or tag begins that is never closed.
+pub(super) fn unclosed(text: &str) -> Option<usize> {
+    tags(text).1
+}
+
+/// Every expression, block and line statement, in order, up to one that is never closed; and where that begins.
+fn tags(text: &str) -> (Vec<Tag>, Option<usize>) {
+    let mut tags = Vec::new();
+    let mut pos = 0;
+    while let Some((start, marker)) = next_marker(text.as_bytes(), pos) {
+        let rest = &text[start + 2..];
+        let mark = usize::from(rest.starts_with(['-', '+']));
+        let tag = match marker {
+            b'#' => match rest[mark..].find("#}") {
+                Some(len) => {
+                    pos = start + 2 + mark + len + 2;
+                    continue;
+                }
+                None => None,
+            },
+            b'%' => match after_basic_tag(&rest[mark..], "raw") {
+                Some(body) => match after_raw(body) {
+                    Some(after) => {
+                        pos = text.len() - after.len();
+                        continue;
+                    }
+                    None => None,
+                },
+                None => tag(text, Kind::Block, start, start + 2 + mark),
+            },
+            b'{' => tag(text, Kind::Expr, start, start + 2 + mark),
+            _ => tag(text, Kind::Line, start, start + 2),
+        };
+        let Some(tag) = tag else { return (tags, Some(start)) };
+        pos = tag.whole.end;
+        tags.push(tag);
+    }
+    (tags, None)
+}
+
+/// Next place where raw text ends, and the byte that tells how: `{`, `%`, `#` after a brace, or `$`.
+fn next_marker(bytes: &[u8], from: usize) -> Option<(usize, u8)> {
+    let pairs = bytes.get(from..)?.windows(2).enumerate();
+    let mut found = pairs.filter_map(|(offset, pair)| match pair {
+        [b'{', second @ (b'{' | b'%' | b'#')] => Some((from + offset, *second)),
+        b"$ " => {
+            let line = bytes[..from + offset].iter().rev().find(|c| !matches!(c, b' ' | b'\t'));
+            matches!(line, None | Some(b'\n' | b'\r')).then_some((from + offset, b'$'))
+        }
+        _ => None,
+    });
+    found.next()
+}
+
+/// Text after `name %}` (with blanks and a whitespace mark), if that is what stands here.
+fn after_basic_tag<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let blank = |c: char| c.is_ascii_whitespace();
+    let rest = text.trim_start_matches(blank).strip_prefix(name)?.trim_start_matches(blank);
+    rest.strip_prefix(['-', '+']).unwrap_or(rest).strip_prefix("%}")
+}
+
+fn after_raw(mut body: &str) -> Option<&str> {
+    loop {
+        body = &body[body.find("{%")? + 2..];
+        let inner = body.strip_prefix(['-', '+']).unwrap_or(body);
+        if let Some(after) = after_basic_tag(inner, "endraw") {
+            return Some(after);
+        }
+    }
+}
+
+/// Reads the tokens of a tag up to its end.
+fn tag(text: &str, kind: Kind, start: usize, inner: usize) -> Option<Tag> {
+    let bytes = text.as_bytes();
+    let mut depth = 0i32;
+    let mut assigns = false;
+    let mut pos = inner;
+    loop {
+        if depth == 0
+            && let Some(close) = end_mark(text, kind, pos)
+        {
+            return Some(Tag { kind, whole: start..pos + close, inner: inner..pos, assigns });
+        }
+        match *bytes.get(pos)? {
+            quote @ (b'"' | b'\'') => pos += string_len(&bytes[pos..], quote)?,
+            b'(' | b'[' | b'{' => {
+                depth += 1;
+                pos += 1;
+            }
+            b')' | b']' | b'}' => {
+                depth -= 1;
+                pos += 1;
+            }
+            b'=' | b'!' | b'<' | b'>' if bytes.get(pos + 1) == Some(&b'=') => pos += 2,
+            b'=' => {
+                assigns |= depth == 0;
+                pos += 1;
+            }
+            _ => pos += 1,
+        }
+    }
+}
+
+/// Length of what closes the tag at `pos`, if it ends there.
+fn end_mark(text: &str, kind: Kind, pos: usize) -> Option<usize> {
+    // Between the bytes of a character nothing ends.
+    let rest = text.get(pos..)?;
+    let close = match kind {
+        Kind::Expr => "}}",
+        Kind::Block => "%}",
+        Kind::Line => {
+            return (rest.is_empty() || rest.starts_with(['\n', '\r'])).then_some(rest.len().min(1));
+        }
+    };
+    let marked = rest.strip_prefix(['-', '+']).is_some_and(|it| it.starts_with(close));
+    (marked || rest.starts_with(close)).then_some(close.len() + usize::from(marked))
+}
+
+fn string_len(bytes: &[u8], quote: u8) -> Option<usize> {
+    let mut pos = 1;
+    loop {
+        match *bytes.get(pos)? {
+            b'\\' => pos += 2,
+            c if c == quote => return Some(pos + 1),
+            _ => pos += 1,
+        }
+    }
+}

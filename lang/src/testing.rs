@@ -1,0 +1,77 @@
+//! A world in memory, and diagnostics as text, for tests.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::diag::Diagnostic;
+use crate::source::{Sources, Span};
+use crate::world::{FileKind, ReadError, World};
+
+/// Files by path; directories exist when a file is below them.
+#[derive(Default)]
+pub(crate) struct MemoryWorld {
+    pub(crate) files: BTreeMap<PathBuf, Arc<str>>,
+    pub(crate) links: BTreeMap<String, PathBuf>,
+}
+
+impl MemoryWorld {
+    /// Files of a fixture: each begins with a line `--- path`; `--- link name path` links a package.
+    pub(crate) fn new(fixture: &str) -> MemoryWorld {
+        let mut world = MemoryWorld::default();
+        for file in fixture.split("--- ").skip(1) {
+            let (path, text) = file.split_once('\n').unwrap();
+            match path.strip_prefix("link ").and_then(|it| it.split_once(' ')) {
+                Some((name, path)) => drop(world.links.insert(name.to_owned(), path.into())),
+                None => drop(world.files.insert(path.into(), text.into())),
+            }
+        }
+        world
+    }
+}
+
+impl World for MemoryWorld {
+    fn read(&self, path: &Path) -> Result<Arc<str>, ReadError> {
+        self.files.get(path).cloned().ok_or(ReadError::NotFound)
+    }
+
+    fn kind(&self, path: &Path) -> Option<FileKind> {
+        if self.files.contains_key(path) {
+            return Some(FileKind::File);
+        }
+        self.files.keys().any(|it| it.starts_with(path)).then_some(FileKind::Dir)
+    }
+
+    fn link(&self, name: &str) -> Option<PathBuf> {
+        self.links.get(name).cloned()
+    }
+}
+
+/// `path:line: «text»` of a span.
+pub(crate) fn show_span(span: Span, sources: &Sources) -> String {
+    let text = sources.text(span.file);
+    let line = text[..span.start as usize].matches('\n').count() + 1;
+    let part = text[span.start as usize..span.end as usize].escape_debug().to_string();
+    format!(
+        "{}:{line}: «{}»",
+        sources.path(span.file).display(),
+        part.replace("\\\"", "\"").replace("\\'", "'")
+    )
+}
+
+/// One diagnostic as a line, with its stack on lines of its own.
+pub(crate) fn show(diagnostic: &Diagnostic, sources: &Sources) -> String {
+    let mut shown = format!(
+        "{} {} {}",
+        diagnostic.code.id(),
+        show_span(diagnostic.labels[0].span, sources),
+        diagnostic.message
+    );
+    for label in &diagnostic.labels[1..] {
+        shown += &format!("\n  also {} {}", show_span(label.span, sources), label.text);
+    }
+    for span in &diagnostic.stack {
+        shown += &format!("\n  in {}", show_span(*span, sources));
+    }
+    shown
+}
