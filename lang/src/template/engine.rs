@@ -44,6 +44,8 @@ pub(super) struct PathInfo {
 pub(super) struct Shared {
     /// For the source map.
     pub(super) marks: Marks,
+    /// The one template that does not get a final newline.
+    pub(super) document: Option<PathBuf>,
     inner: Mutex<Inner>,
 }
 
@@ -80,6 +82,11 @@ impl Template {
 }
 
 impl Shared {
+    /// For a template whose output is a file of its own.
+    pub(super) fn of_document(path: &Path) -> Shared {
+        Shared { document: Some(path.to_path_buf()), ..Shared::default() }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -145,7 +152,8 @@ pub(super) fn environment(shared: &Arc<Shared>) -> Environment<'static> {
             }
         };
         let mut inner = loader.lock();
-        let instrumented = instrument(&checker, &text, inner.n_probes);
+        let newline = if text.ends_with('\n') || loader.document.as_ref() == Some(&path) { "" } else { "\n" };
+        let instrumented = instrument(&checker, format!("{text}{newline}"), inner.n_probes);
         let ordinal = loader.marks.n_loaded.fetch_add(1, Ordering::Relaxed);
         let template = Template { path, text, instrumented, first_probe: inner.n_probes, ordinal };
         inner.n_probes += template.instrumented.writers.len() as u32;
@@ -163,9 +171,7 @@ pub(super) fn environment(shared: &Arc<Shared>) -> Environment<'static> {
 }
 
 /// Adds probes if the template compiles with and without them; errors must be about what the author wrote.
-fn instrument(checker: &Environment<'_>, text: &str, first_probe: u32) -> Instrumented {
-    let newline = if text.ends_with('\n') { "" } else { "\n" };
-    let original = format!("{text}{newline}");
+fn instrument(checker: &Environment<'_>, original: String, first_probe: u32) -> Instrumented {
     let compiles = |source: &str| checker.template_from_named_str("check", source).is_ok();
     let instrumented = scan::instrument(&original, first_probe);
     match compiles(&original) && compiles(&instrumented.source) {

@@ -99,8 +99,31 @@ pub enum Reach<'a> {
     ThisFileOnly,
 }
 
-/// Renders `text`, the content of the file `path`.
+/// Renders `text`, the content of the file `path`. A final newline is added if it has none.
 pub fn render(
+    reach: &Reach<'_>,
+    path: &Path,
+    text: &Arc<str>,
+    context: &Context,
+    sources: &mut Sources,
+) -> Result<Rendered, Diagnostic> {
+    run(Shared::default(), reach, path, text, context, sources)
+}
+
+/// The same for the template of a RENDER, whose output is a file of the image: no newline is added to it.
+pub fn render_document(
+    world: &dyn World,
+    path: &Path,
+    text: &Arc<str>,
+    context: &Context,
+    sources: &mut Sources,
+) -> Result<Rendered, Diagnostic> {
+    let shared = Shared::of_document(path);
+    run(shared, &Reach::World(world), path, text, context, sources)
+}
+
+fn run(
+    shared: Shared,
     reach: &Reach<'_>,
     path: &Path,
     text: &Arc<str>,
@@ -109,7 +132,7 @@ pub fn render(
 ) -> Result<Rendered, Diagnostic> {
     let root = sources.add(path, text.clone());
     let name = path.to_string_lossy().into_owned();
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(shared);
     shared.lock().texts.insert(PathBuf::from(&name), Ok(text.clone()));
     let env = engine::environment(&shared);
     for _ in 0..MAX_FILES {

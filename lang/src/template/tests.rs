@@ -208,7 +208,10 @@ fn errors() {
         ("{{ x | nofilter }}", "E0203 main.rapt:1: «nofilter» filter nofilter is unknown"),
         ("{{ x }}\n{{ n() }}", "E0203"),
         ("{{ none | sh }}", "E0203"),
-        ("{% include 'no.j2' %}", "E0301 main.rapt:1: «include 'no.j2'» tried to include non-existing template \"no.j2\""),
+        (
+            "{% include 'no.j2' %}",
+            "E0301 main.rapt:1: «include 'no.j2'» tried to include non-existing template \"no.j2\"",
+        ),
         (
             "a\n{{ load_yaml('no.yaml') }}",
             "E0203 main.rapt:2: «load_yaml('no.yaml')» cannot load `no.yaml`: no such file",
