@@ -111,10 +111,11 @@ impl Walk {
         if meta.is_dir() {
             let lower_dir = below.as_ref().filter(|(_, lower)| lower.is_dir()).map(|(path, _)| *path);
             self.dir(upper, &meta, lower_dir, hidden)?;
-            if let Some((path, lower)) = below.filter(|(_, lower)| lower.is_dir()) {
-                if names(upper)?.is_empty() && same_attributes(upper, &meta, path, &lower)? {
-                    fs::remove_dir(upper)?;
-                }
+            if let Some((path, lower)) = below.filter(|(_, lower)| lower.is_dir())
+                && names(upper)?.is_empty()
+                && same_attributes(upper, &meta, path, &lower)?
+            {
+                fs::remove_dir(upper)?;
             }
             return Ok(());
         }

@@ -178,10 +178,10 @@ fn make_way(path: &Path, kind: EntryType) -> Result<bool, Trouble> {
 }
 
 fn make_parent(path: &Path) -> Result<(), Trouble> {
-    match path.parent() {
-        Some(parent) if !parent.is_dir() => Ok(fs::create_dir_all(parent)?),
-        _ => Ok(()),
+    if let Some(parent) = path.parent().filter(|parent| !parent.is_dir()) {
+        fs::create_dir_all(parent)?;
     }
+    files::need_parent(path)
 }
 
 fn link_name(entry: &tar::Entry<'_, impl Read>, path: &Path) -> Result<Vec<u8>, Trouble> {

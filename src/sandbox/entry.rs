@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::MountAttrFlags;
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 
 use super::error::{Context, Fault, Trouble};
 use super::ids::{self, IdMap};
@@ -62,6 +62,12 @@ fn receive_job(channel: &Channel) -> Result<(Job, Vec<OwnedFd>), Trouble> {
 fn supervise(job: &Job, stdio: Vec<OwnedFd>, channel: &Channel) -> Result<(), Trouble> {
     process::die_with_parent().context(|| "prctl")?;
     process::adopt_orphans().context(|| "prctl")?;
+    // Ctrl-C in a terminal is for the engine alone, which then ends us in good order.
+    rustix::process::setsid().context(|| "setsid")?;
+    // A request may mount hundreds of trees; programs get their own limit later.
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
+        .context(|| "setrlimit")?;
     if let Task::Run { request, .. } = &job.task {
         // The directory stays reachable this way when its path is not, for lack of rights.
         let work = request.work.as_path();

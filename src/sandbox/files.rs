@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, XattrFlags};
+use rustix::io::Errno;
 
 use super::error::{Context, Trouble};
 use super::ground;
@@ -24,10 +25,11 @@ pub(super) fn write(text: &str, path: &str, attrs: &Attrs) -> Result<(), Trouble
     let path = Path::new(path);
     need_parent(path)?;
     // A fifo that an earlier step left here must not stop us for ever.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(flags);
-    let mut file = options.open(path).context(|| format!("cannot write {}", path.display()))?;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat2(CWD, path, flags, Mode::from_raw_mode(0o600), ResolveFlags::NO_MAGICLINKS)
+        .context(|| format!("cannot write {}", path.display()))?;
+    let mut file = std::fs::File::from(file);
     file.write_all(text.as_bytes()).context(|| format!("cannot write {}", path.display()))?;
     rustix::fs::fchown(&file, Some(Uid::from_raw(owner.1)), Some(Gid::from_raw(owner.2)))
         .context(|| format!("cannot change the owner of {}", path.display()))?;
@@ -192,13 +194,21 @@ fn copy_xattrs(from: &Path, to: &Path) -> Result<(), Trouble> {
     Ok(())
 }
 
-fn need_parent(path: &Path) -> Result<(), Trouble> {
-    match path.parent() {
-        Some(parent) if !parent.is_dir() => {
-            let why = if parent.exists() { "is no directory" } else { "does not exist" };
+/// Fails unless the directory of `path` exists. Links like `/proc/self/fd/3` lead to what init has open, which is
+/// no part of the image: nothing can be made behind them.
+pub(super) fn need_parent(path: &Path) -> Result<(), Trouble> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::openat2(CWD, parent, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS) {
+        Ok(_) => Ok(()),
+        Err(err) => {
+            let why = match err {
+                Errno::NOENT => "does not exist".into(),
+                Errno::NOTDIR => "is no directory".into(),
+                err => err.to_string(),
+            };
             Err(Trouble(format!("cannot make {}: {} {why}", path.display(), parent.display())))
         }
-        _ => Ok(()),
     }
 }
 

@@ -3,7 +3,7 @@
 //! `s` trees, `w` work dir, `l/N` links to lower trees, `e` an empty directory, `r` the root, `o/N` overlays,
 //! `t/N` texts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -58,12 +58,21 @@ pub(super) fn lay(request: &Request, mounts: Vec<OwnedFd>) -> Result<Ground, Tro
 }
 
 /// Links of a stack of trees, topmost first.
+///
+/// Equal layers are one tree, and an overlay refuses a directory that it has already. Only the topmost counts:
+/// whatever a lower one shows or hides, the topmost shows or hides too.
 pub(super) fn layers(links: &BTreeMap<String, String>, trees: &[String]) -> Result<Vec<String>, Trouble> {
     if trees.len() > mounts::MAX_LOWER {
         let (n, max) = (trees.len(), mounts::MAX_LOWER);
         return Err(Trouble(format!("{n} layers on top of each other are too many; {max} are possible")));
     }
-    Ok(trees.iter().rev().filter_map(|tree| links.get(tree).cloned()).collect())
+    let mut seen = BTreeSet::new();
+    Ok(trees
+        .iter()
+        .rev()
+        .filter(|tree| seen.insert(*tree))
+        .filter_map(|tree| links.get(tree).cloned())
+        .collect())
 }
 
 /// Path of a tree, after checking that the name is just a name.

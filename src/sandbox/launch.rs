@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::entry::{ARGUMENT, job_file};
 use super::error::{Error, StepFailure};
 use super::ids::{self, IdPlan};
-use super::request::{Event, Report, Request, Step};
+use super::request::{Event, MountSource, Report, Request, Step};
 use super::terminal::Terminal;
 use super::wire::{Channel, Hello, Job, Reply, Stdio, Task};
 use super::{Listeners, network};
@@ -161,6 +161,11 @@ fn drive(
     if let Task::Run { request, .. } = &mut task {
         request.trees = absolute(&request.trees)?;
         request.work = absolute(&request.work)?;
+        for mount in &mut request.mounts {
+            if let MountSource::Host { path, .. } = &mut mount.source {
+                *path = absolute(path)?;
+            }
+        }
     }
     let mut process = SandboxProcess::start(launcher, task)?;
     let mut output: Option<std::fs::File> = None;

@@ -85,10 +85,11 @@ impl Terminal {
                 _ => self.stdin_open = false,
             }
         }
-        if self.inside_open && !self.pending.is_empty() {
-            if let Ok(n) = self.inside.write(&self.pending) {
-                self.pending.drain(..n);
-            }
+        if self.inside_open
+            && !self.pending.is_empty()
+            && let Ok(n) = self.inside.write(&self.pending)
+        {
+            self.pending.drain(..n);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The scheduler: realizes a graph of derivations in parallel, each once, reusing what the store has.
 
-mod apt;
-mod bootstrap;
+pub mod apt;
+pub mod bootstrap;
 mod error;
 mod graph;
 mod known;

@@ -1,0 +1,44 @@
+# Writes a hybrid ISO image. To be sourced.
+
+# make_iso OUTPUT VOLUME_ID ID GRUB FILES: writes an image that starts as a CD or as a disk, by BIOS or by
+# UEFI. ID, 32 hexadecimal digits, tells this medium from others. GRUB is the directory that make_grub
+# filled. FILES lists all other files, one per line: path on the medium, a tab, path of the content.
+#
+# Same files, same bytes: owners, modes and times on the medium are fixed, so are its identifiers, and the
+# contents are laid out in the order of FILES, not in that of inode numbers.
+make_iso() {
+    local output=$1 volume_id=$2 id=$3 grub=$4 files=$5
+    local path content weight=1000000
+    local maps=() weights=()
+    while IFS=$'\t' read -r path content; do
+        maps+=(-map "$content" "$path")
+        weights+=(-find "$path" -exec sort_weight "$((weight--))" --)
+    done < <(printf '/boot/grub/bios.img\t%s\n' "$grub/bios.img" && cat "$files")
+
+    xorriso -report_about WARNING -abort_on WARNING -return_with WARNING 32 \
+        -outdev "stdio:$output" -padding 0 -volid "$volume_id" -preparer_id RAPTOR \
+        "${maps[@]}" \
+        "${weights[@]}" \
+        -chown_r 0 / -- -chgrp_r 0 / -- \
+        -find / -type d -exec chmod 0555 -- \
+        -find / -type f -exec chmod 0444 -- \
+        -alter_date_r b-c "=$SOURCE_DATE_EPOCH" / -- \
+        -boot_image any "gpt_disk_guid=$id" \
+        -boot_image any partition_offset=16 \
+        -boot_image any cat_path=/boot/boot.cat \
+        -boot_image any cat_hidden=on \
+        -boot_image grub bin_path=/boot/grub/bios.img \
+        -boot_image grub grub2_mbr=/usr/lib/grub/i386-pc/boot_hybrid.img \
+        -boot_image grub grub2_boot_info=on \
+        -boot_image any boot_info_table=on \
+        -boot_image any platform_id=0x00 \
+        -boot_image any emul_type=no_emulation \
+        -boot_image any load_size=2048 \
+        -boot_image any mbr_force_bootable=on \
+        -boot_image any appended_part_as=gpt \
+        -append_partition 2 0xef "$grub/efi.img" \
+        -boot_image any next \
+        -boot_image any efi_path=--interval:appended_partition_2:all:: \
+        -boot_image any platform_id=0xef \
+        -boot_image any emul_type=no_emulation
+}
