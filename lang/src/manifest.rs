@@ -100,7 +100,10 @@ impl Reader {
             for (name, _) in groups.iter() {
                 if let Some(table) = self.table(groups, name) {
                     self.known(table, &["run", "build"], "in a group");
-                    let group = Group { run: self.strings(table, "run", false), build: self.strings(table, "build", false) };
+                    let group = Group {
+                        run: self.strings(table, "run", false),
+                        build: self.strings(table, "build", false),
+                    };
                     manifest.groups.insert(name.to_owned(), group);
                 }
             }
@@ -133,7 +136,8 @@ impl Reader {
         }
         let output = self.strings(table, "output", true);
         if let Some(second) = output.get(1) {
-            let problem = Diagnostic::new(Code::ManifestValue, "a job has one output", second.span, "the second one");
+            let problem =
+                Diagnostic::new(Code::ManifestValue, "a job has one output", second.span, "the second one");
             self.problems.push(problem);
         }
         let job = RunJob {
@@ -221,7 +225,8 @@ impl Reader {
     fn known(&mut self, table: &dyn TableLike, keys: &[&str], place: &str) {
         for (key, _) in table.iter().filter(|(key, _)| !keys.contains(key)) {
             let span = self.span(table.key(key).and_then(|it| it.span()));
-            let problem = Diagnostic::new(Code::UnknownKey, format!("unknown key `{key}` {place}"), span, "ignored");
+            let problem =
+                Diagnostic::new(Code::UnknownKey, format!("unknown key `{key}` {place}"), span, "ignored");
             let near = suggest::nearest(key, keys.iter().copied());
             self.problems.push(problem.with_hint(match near {
                 Some(near) => format!("did you mean `{near}`?"),

@@ -52,7 +52,11 @@ pub(crate) fn show_span(span: Span, sources: &Sources) -> String {
     let text = sources.text(span.file);
     let line = text[..span.start as usize].matches('\n').count() + 1;
     let part = text[span.start as usize..span.end as usize].escape_debug().to_string();
-    format!("{}:{line}: «{}»", sources.path(span.file).display(), part.replace("\\\"", "\"").replace("\\'", "'"))
+    format!(
+        "{}:{line}: «{}»",
+        sources.path(span.file).display(),
+        part.replace("\\\"", "\"").replace("\\'", "'")
+    )
 }
 
 /// One diagnostic as a line, with its stack on lines of its own.

@@ -29,7 +29,9 @@ fn literal_value(literal: &Literal) -> Value {
         Literal::Bool(truth) => Value::from(*truth),
         Literal::Str(text) => Value::from(text.as_str()),
         Literal::List(items) => items.iter().map(literal_value).collect(),
-        Literal::Map(entries) => entries.iter().map(|(key, value)| (literal_value(key), literal_value(value))).collect(),
+        Literal::Map(entries) => {
+            entries.iter().map(|(key, value)| (literal_value(key), literal_value(value))).collect()
+        }
     }
 }
 
@@ -43,7 +45,8 @@ fn lookup(path: &[Spanned<String>], scope: &Context, problems: &mut Vec<Diagnost
         value = match value.get_attr(&segment.value) {
             Ok(inner) if !inner.is_undefined() => inner,
             _ => {
-                let keys: Vec<String> = value.try_iter().into_iter().flatten().map(|key| key.to_string()).collect();
+                let keys: Vec<String> =
+                    value.try_iter().into_iter().flatten().map(|key| key.to_string()).collect();
                 problems.push(undefined(&segment.value, segment.span, keys.iter().map(String::as_str)));
                 return None;
             }
@@ -57,6 +60,8 @@ fn undefined<'a>(name: &str, span: Span, known: impl Iterator<Item = &'a str>) -
     let problem = Diagnostic::new(Code::UndefinedVariable, message, span, "nothing of this name is set here");
     match suggest::nearest(name, known) {
         Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
-        None => problem.with_hint("a text must be quoted; a variable is set with `$ set NAME=…` in the same file"),
+        None => {
+            problem.with_hint("a text must be quoted; a variable is set with `$ set NAME=…` in the same file")
+        }
     }
 }

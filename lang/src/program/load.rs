@@ -7,7 +7,7 @@ use minijinja::value::Value;
 
 use super::{Action, ActionKind, Base, ModuleId, Program, ProgramMount, args};
 use crate::def::{Extension, ModuleName};
-use crate::diag::{Code, Diagnostic, Severity};
+use crate::diag::{Code, Diagnostic, Label, Severity};
 use crate::paths::{dir_of, join};
 use crate::source::{Sources, Span};
 use crate::stmt::{Arg, FromSource, Inst, Mount, Spanned, Statement};
@@ -16,7 +16,10 @@ use crate::template::{self, Context, LogMessage, Reach};
 use crate::world::{FileKind, ReadError, World};
 
 /// Deepest nesting of INCLUDE.
-const MAX_INCLUDES: usize = 19;
+const MAX_DEPTH: usize = 19;
+
+/// Most files that one program may include; files that include each other many times over never end otherwise.
+const MAX_INCLUDES: usize = 10_000;
 
 /// A program with what came up on the way to it.
 #[derive(Clone, Debug)]
@@ -50,7 +53,15 @@ pub fn load(world: &dyn World, module: &ModuleId, sources: &mut Sources) -> Resu
         entrypoint: None,
         mounts: Vec::new(),
     };
-    let mut loader = Loader { world, sources, program, problems: Vec::new(), log: Vec::new() };
+    let mut loader = Loader {
+        world,
+        sources,
+        program,
+        problems: Vec::new(),
+        log: Vec::new(),
+        n_includes: 0,
+        first_from: None,
+    };
     let text = match world.read(&module.path) {
         Ok(text) => text,
         Err(error) => {
@@ -103,6 +114,9 @@ struct Loader<'a> {
     program: Program,
     problems: Vec<Diagnostic>,
     log: Vec<LogMessage>,
+    n_includes: usize,
+    /// The FROM that counts, also if it names nothing.
+    first_from: Option<Span>,
 }
 
 impl Loader<'_> {
@@ -128,22 +142,32 @@ impl Loader<'_> {
         let kind = match statement.inst {
             Inst::From(source) => return self.from(path, source, span, stack),
             Inst::Cmd(argv) => {
-                let ours = self.first("CMD", self.program.cmd.is_some(), span, stack);
-                return if ours { self.program.cmd = Some(Spanned { value: values(argv), span }) };
+                let ours = self.first("CMD", self.program.cmd.as_ref().map(|it| it.span), span, stack);
+                return if ours {
+                    self.program.cmd = Some(Spanned { value: values(argv), span })
+                };
             }
             Inst::Entrypoint(argv) => {
-                let ours = self.first("ENTRYPOINT", self.program.entrypoint.is_some(), span, stack);
-                return if ours { self.program.entrypoint = Some(Spanned { value: values(argv), span }) };
+                let first = self.program.entrypoint.as_ref().map(|it| it.span);
+                let ours = self.first("ENTRYPOINT", first, span, stack);
+                return if ours {
+                    self.program.entrypoint = Some(Spanned { value: values(argv), span })
+                };
             }
             Inst::Mount(mount) => return self.mount(path, mount, span, stack),
             Inst::Include { module, args } => return self.include(path, &module, &args, span, scope, stack),
             Inst::Run(argv) => ActionKind::Run(values(argv)),
-            Inst::Env(vars) => ActionKind::Env(vars.into_iter().map(|(key, value)| (key.value, value.value)).collect()),
+            Inst::Env(vars) => {
+                ActionKind::Env(vars.into_iter().map(|(key, value)| (key.value, value.value)).collect())
+            }
             Inst::Workdir(path) => ActionKind::Workdir(path.value),
-            Inst::Write { value, path, opts } => ActionKind::Write { text: value.value, path: path.value, opts },
+            Inst::Write { value, path, opts } => {
+                ActionKind::Write { text: value.value, path: path.value, opts }
+            }
             Inst::Mkdir { path, parents, opts } => ActionKind::Mkdir { path: path.value, parents, opts },
             Inst::Copy { sources, dest, opts } => {
-                let sources = sources.into_iter().filter_map(|it| self.copy_source(path, it, stack)).collect();
+                let sources =
+                    sources.into_iter().filter_map(|it| self.copy_source(path, it, stack)).collect();
                 ActionKind::Copy { sources, dest: dest.value, opts }
             }
             Inst::Render { source, dest, opts, args } => {
@@ -155,9 +179,10 @@ impl Loader<'_> {
     }
 
     fn from(&mut self, path: &Path, source: Spanned<FromSource>, span: Span, stack: &[Span]) {
-        if !self.first("FROM", self.program.from.is_some(), span, stack) {
+        if !self.first("FROM", self.first_from, span, stack) {
             return;
         }
+        self.first_from = Some(span);
         let base = match source.value {
             FromSource::Docker(reference) => Base::Docker(reference),
             FromSource::Debian(reference) => Base::Debian(reference),
@@ -170,7 +195,7 @@ impl Loader<'_> {
     }
 
     fn mount(&mut self, path: &Path, mount: Mount, span: Span, stack: &[Span]) {
-        if !self.first("MOUNT", false, span, stack) {
+        if !self.first("MOUNT", None, span, stack) {
             return;
         }
         let each = match &mount.each {
@@ -192,10 +217,19 @@ impl Loader<'_> {
         scope: &Context,
         stack: &mut Vec<Span>,
     ) {
-        if stack.len() >= MAX_INCLUDES {
-            let message = format!("INCLUDE is nested more than {MAX_INCLUDES} deep");
+        if self.n_includes >= MAX_INCLUDES {
+            return;
+        }
+        self.n_includes += 1;
+        if stack.len() >= MAX_DEPTH || self.n_includes == MAX_INCLUDES {
+            let message = match stack.len() >= MAX_DEPTH {
+                true => format!("INCLUDE is nested more than {MAX_DEPTH} deep"),
+                false => format!("more than {MAX_INCLUDES} INCLUDEs"),
+            };
             let problem = Diagnostic::new(Code::IncludeTooDeep, message, span, "too many nested includes")
                 .with_hint("a file that includes itself, also through others, never ends");
+            // One such message is enough; files that include themselves twice would give a million.
+            self.n_includes = MAX_INCLUDES;
             return self.problem(problem, stack);
         }
         let mut context = self.args(args, scope, stack);
@@ -229,15 +263,10 @@ impl Loader<'_> {
                 return None;
             }
         };
-        match template::render(&Reach::World(self.world), &template, &text, &context, self.sources) {
+        match template::render_document(self.world, &template, &text, &context, self.sources) {
             Ok(rendered) => {
                 self.log.extend(rendered.log);
-                // The loader ends every template with a newline; a file that has none renders to none.
-                let text_out = match text.ends_with('\n') {
-                    true => rendered.text,
-                    false => rendered.text.strip_suffix('\n').map(str::to_owned).unwrap_or(rendered.text),
-                };
-                Some(text_out)
+                Some(rendered.text)
             }
             Err(problem) => {
                 let mut stack = stack.to_vec();
@@ -248,14 +277,22 @@ impl Loader<'_> {
         }
     }
 
-    fn copy_source(&mut self, path: &Path, source: Spanned<String>, stack: &[Span]) -> Option<Spanned<PathBuf>> {
+    fn copy_source(
+        &mut self,
+        path: &Path,
+        source: Spanned<String>,
+        stack: &[Span],
+    ) -> Option<Spanned<PathBuf>> {
         let file = join(dir_of(path), Path::new(&source.value));
         if self.world.kind(&file).is_some() {
             return Some(Spanned { value: file, span: source.span });
         }
         let message = format!("could not open {}: no such file or directory", file.display());
         let problem = Diagnostic::new(Code::FileNotFound, message, source.span, "this source does not exist");
-        self.problem(problem.with_hint("sources count from the directory of the file they are named in"), stack);
+        self.problem(
+            problem.with_hint("sources count from the directory of the file they are named in"),
+            stack,
+        );
         None
     }
 
@@ -274,12 +311,37 @@ impl Loader<'_> {
                 Diagnostic::new(Code::UnknownPackage, error.to_string(), span, "no such package")
                     .with_hint("link it with `[raptor.link]` in Raptor.toml, or with `-L NAME PATH`")
             }
-            Err(error @ ResolveError::NotFound(_)) => {
-                Diagnostic::new(Code::FileNotFound, error.to_string(), span, "named here")
+            Err(ResolveError::NotFound(file)) => {
+                let message = format!("could not open {}: no such file", file.display());
+                let mut problem = Diagnostic::new(Code::FileNotFound, message, span, "named here");
+                problem.hint = self.other_file(&file, name, extension);
+                problem
             }
         };
         self.problem(problem, stack);
         None
+    }
+
+    /// What to write instead, if a file of the other kind exists under the name.
+    fn other_file(&self, file: &Path, name: &ModuleName, extension: Extension) -> Option<String> {
+        let exists = |it: &Path| self.world.kind(it) == Some(FileKind::File);
+        let (other, advice) = match extension {
+            Extension::Rapt => (Extension::Rinc, "is there, for INCLUDE; FROM needs a .rapt file"),
+            Extension::Rinc => (Extension::Rapt, "is there, for FROM; INCLUDE needs a .rinc file"),
+        };
+        let sibling = file.with_extension(other.as_str());
+        if exists(&sibling) {
+            return Some(format!("{} {advice}", sibling.display()));
+        }
+        let stem = file.file_stem()?.to_str()?;
+        let (stem, advice) = match stem.strip_suffix('@') {
+            Some(stem) => {
+                (stem.to_owned(), "is there, without instances; leave `@` and what follows out".to_owned())
+            }
+            None => (format!("{stem}@"), format!("is there, and needs an instance: `{name}@NAME`")),
+        };
+        let sibling = file.with_file_name(format!("{stem}.{}", extension.as_str()));
+        exists(&sibling).then(|| format!("{} {advice}", sibling.display()))
     }
 
     fn args(&mut self, args: &[Arg], scope: &Context, stack: &[Span]) -> Context {
@@ -290,13 +352,17 @@ impl Loader<'_> {
     }
 
     /// Whether a statement of which only the first at top level counts is that one; else a warning.
-    fn first(&mut self, instruction: &str, seen: bool, span: Span, stack: &[Span]) -> bool {
-        let why = match (stack.is_empty(), seen) {
-            (true, false) => return true,
-            (true, true) => format!("only the first {instruction} of a file counts"),
+    fn first(&mut self, instruction: &str, first: Option<Span>, span: Span, stack: &[Span]) -> bool {
+        let why = match (stack.is_empty(), first) {
+            (true, None) => return true,
+            (true, Some(_)) => format!("only the first {instruction} of a file counts"),
             (false, _) => format!("{instruction} has no effect in an included file"),
         };
-        self.problem(Diagnostic::new(Code::Ineffective, why, span, "ignored"), stack);
+        let mut problem = Diagnostic::new(Code::Ineffective, why, span, "ignored");
+        if stack.is_empty() {
+            problem.labels.extend(first.map(|span| Label { span, text: "this one counts".to_owned() }));
+        }
+        self.problem(problem, stack);
         false
     }
 

@@ -123,7 +123,12 @@ impl Object for PathObject {
         ObjectRepr::Plain
     }
 
-    fn call_method(self: &Arc<Self>, _: &State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+    fn call_method(
+        self: &Arc<Self>,
+        _: &State<'_, '_>,
+        method: &str,
+        args: &[Value],
+    ) -> Result<Value, Error> {
         if !matches!(method, "exists" | "is_dir" | "is_file" | "is_symlink") {
             return Err(Error::from(ErrorKind::UnknownMethod));
         }

@@ -27,7 +27,8 @@ fn item(item: &Item) -> Value {
         Item::Value(value) => toml_value(value),
         Item::Table(table) => table.iter().map(|(key, it)| (key, self::item(it))).collect(),
         Item::ArrayOfTables(tables) => {
-            let table = |it: &toml_edit::Table| -> Value { it.iter().map(|(k, v)| (k, self::item(v))).collect() };
+            let table =
+                |it: &toml_edit::Table| -> Value { it.iter().map(|(k, v)| (k, self::item(v))).collect() };
             Value::from(tables.iter().map(table).collect::<Vec<_>>())
         }
     }

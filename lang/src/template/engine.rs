@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior};
 
+use super::map::Marks;
 use super::scan::{self, Instrumented};
 use super::{LogMessage, builtins};
 use crate::paths;
@@ -41,8 +42,10 @@ pub(super) struct PathInfo {
 /// State that the hooks of one rendering share.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    /// Number of the tag that writes now.
-    pub(super) probe: AtomicU32,
+    /// For the source map.
+    pub(super) marks: Marks,
+    /// The one template that does not get a final newline.
+    pub(super) document: Option<PathBuf>,
     inner: Mutex<Inner>,
 }
 
@@ -67,6 +70,8 @@ pub(super) struct Template {
     pub(super) text: Arc<str>,
     pub(super) instrumented: Instrumented,
     pub(super) first_probe: u32,
+    /// How many templates were compiled before.
+    pub(super) ordinal: u32,
 }
 
 impl Template {
@@ -77,6 +82,11 @@ impl Template {
 }
 
 impl Shared {
+    /// For a template whose output is a file of its own.
+    pub(super) fn of_document(path: &Path) -> Shared {
+        Shared { document: Some(path.to_path_buf()), ..Shared::default() }
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -142,7 +152,10 @@ pub(super) fn environment(shared: &Arc<Shared>) -> Environment<'static> {
             }
         };
         let mut inner = loader.lock();
-        let template = compile(&checker, path, text, inner.n_probes);
+        let newline = if text.ends_with('\n') || loader.document.as_ref() == Some(&path) { "" } else { "\n" };
+        let instrumented = instrument(&checker, format!("{text}{newline}"), inner.n_probes);
+        let ordinal = loader.marks.n_loaded.fetch_add(1, Ordering::Relaxed);
+        let template = Template { path, text, instrumented, first_probe: inner.n_probes, ordinal };
         inner.n_probes += template.instrumented.writers.len() as u32;
         let source = template.instrumented.source.clone();
         inner.templates.insert(name.to_owned(), template);
@@ -150,7 +163,7 @@ pub(super) fn environment(shared: &Arc<Shared>) -> Environment<'static> {
     });
     let probe = shared.clone();
     env.add_function(scan::PROBE, move |id: u32, value: Value| {
-        probe.probe.store(id, Ordering::Relaxed);
+        probe.marks.probe.store(id, Ordering::Relaxed);
         value
     });
     builtins::add(&mut env, shared);
@@ -158,13 +171,11 @@ pub(super) fn environment(shared: &Arc<Shared>) -> Environment<'static> {
 }
 
 /// Adds probes if the template compiles with and without them; errors must be about what the author wrote.
-fn compile(checker: &Environment<'_>, path: PathBuf, text: Arc<str>, first_probe: u32) -> Template {
-    let newline = if text.ends_with('\n') { "" } else { "\n" };
-    let original = format!("{text}{newline}");
+fn instrument(checker: &Environment<'_>, original: String, first_probe: u32) -> Instrumented {
     let compiles = |source: &str| checker.template_from_named_str("check", source).is_ok();
-    let mut instrumented = scan::instrument(&original, first_probe);
-    if !compiles(&original) || !compiles(&instrumented.source) {
-        instrumented = Instrumented::plain(&original);
+    let instrumented = scan::instrument(&original, first_probe);
+    match compiles(&original) && compiles(&instrumented.source) {
+        true => instrumented,
+        false => Instrumented::plain(&original),
     }
-    Template { path, text, instrumented, first_probe }
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use minijinja::{Error, ErrorKind};
 
 use super::engine::{FUEL, Inner};
-use super::{Context, Reach};
+use super::{Context, Reach, scan};
 use crate::diag::{Code, Diagnostic};
 use crate::source::{FileId, Sources, Span};
 use crate::suggest;
@@ -45,18 +45,32 @@ fn explain(
     let message = detail.clone().unwrap_or_else(|| error.kind().to_string());
     let label = error.kind().to_string();
     if inner.wanted.is_some() && matches!(reach, Reach::ThisFileOnly) {
-        return Diagnostic::new(Code::TemplateError, format!("the template needs another file: {message}"), span, "")
-            .with_hint("only this file is read here; `raptor check` and `raptor dump` follow what it names");
+        return Diagnostic::new(
+            Code::TemplateError,
+            format!("the template needs another file: {message}"),
+            span,
+            "",
+        )
+        .with_hint("only this file is read here; `raptor check` and `raptor dump` follow what it names");
     }
     match error.kind() {
+        ErrorKind::SyntaxError
+            if message.contains("end of comment") || message.contains("end of raw block") =>
+        {
+            let start = scan::unclosed(sources.text(span.file)).unwrap_or_default();
+            let span = Span::new(span.file, start, start + 2);
+            Diagnostic::new(Code::TemplateSyntax, message, span, "never closed").with_hint(
+                "`{#` begins a comment of the template language; to keep `${#x}` as text, write \
+                 `{% raw %}${#x}{% endraw %}`",
+            )
+        }
         ErrorKind::SyntaxError | ErrorKind::BadEscape => {
-            let mut diagnostic = Diagnostic::new(Code::TemplateSyntax, message, span, label);
-            diagnostic.hint = syntax_hint(error).map(str::to_owned);
-            diagnostic
+            Diagnostic::new(Code::TemplateSyntax, message, span, label)
         }
         ErrorKind::UndefinedError => undefined(detail, span, inner, context, sources),
-        ErrorKind::TemplateNotFound => Diagnostic::new(Code::FileNotFound, message, span, "")
-            .with_hint("paths in include, import and extends count from the directory of the file they stand in"),
+        ErrorKind::TemplateNotFound => Diagnostic::new(Code::FileNotFound, message, span, "").with_hint(
+            "paths in include, import and extends count from the directory of the file they stand in",
+        ),
         ErrorKind::OutOfFuel => {
             let message = format!("the template did not end after {} million steps", FUEL / 1_000_000);
             Diagnostic::new(Code::TemplateError, message, span, "stopped here")
@@ -70,13 +84,6 @@ fn explain(
     }
 }
 
-fn syntax_hint(error: &Error) -> Option<&'static str> {
-    let detail = error.detail()?;
-    detail.contains("end of comment").then_some(
-        "`{#` begins a comment of the template language; write `{% raw %}${#x}{% endraw %}` to keep it as text",
-    )
-}
-
 fn undefined(
     detail: Option<String>,
     span: Span,
@@ -85,7 +92,8 @@ fn undefined(
     sources: &Sources,
 ) -> Diagnostic {
     let text = sources.text(span.file).get(span.start as usize..span.end as usize).unwrap_or_default();
-    let is_name = |it: &str| !it.is_empty() && it.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c));
+    let is_name =
+        |it: &str| !it.is_empty() && it.chars().all(|c| c.is_ascii_alphanumeric() || "_.".contains(c));
     let name = Some(text.trim()).filter(|it| is_name(it));
     let message = match (&detail, name) {
         (Some(detail), _) => detail.clone(),
@@ -95,12 +103,15 @@ fn undefined(
     let assigned = inner.templates.values().flat_map(|it| &it.instrumented.names);
     let known = context.keys().chain(assigned).map(String::as_str);
     let hint = match name {
-        Some("instance") => Some("only files whose name ends in `@` have an instance, as in `FROM name@instance`".to_owned()),
+        Some("instance") => {
+            Some("only files whose name ends in `@` have an instance, as in `FROM name@instance`".to_owned())
+        }
         Some(name) => suggest::nearest(name, known).map(|it| format!("did you mean `{it}`?")),
         None => None,
     };
     let hint = hint.unwrap_or_else(|| {
-        "pass it as an argument, or set it first; `{% if name is defined %}` tests for an optional one".to_owned()
+        "pass it as an argument, or set it first; `{% if name is defined %}` tests for an optional one"
+            .to_owned()
     });
     Diagnostic::new(Code::UndefinedValue, message, span, "undefined value").with_hint(hint)
 }
@@ -120,7 +131,17 @@ fn span(error: &Error, inner: &Inner, sources: &mut Sources) -> Option<Span> {
     // An expression that failed as a whole counts from brace to brace; blanks there are not part of it.
     let part = template.text.get(start..end).unwrap_or_default();
     let start = start + (part.len() - part.trim_start().len());
-    Some(Span::new(file, start, start + part.trim().len()))
+    let end = start + part.trim().len();
+    // The engine counts an attribute from its dot; what it is an attribute of belongs to it.
+    let before = template.text.get(..start).unwrap_or_default();
+    let object = match part.trim_start().starts_with('.') {
+        true => {
+            before.len()
+                - before.trim_end_matches(|c: char| c.is_ascii_alphanumeric() || "_.".contains(c)).len()
+        }
+        false => 0,
+    };
+    Some(Span::new(file, start - object, end))
 }
 
 /// The line without indentation and newline.

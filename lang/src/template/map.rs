@@ -2,7 +2,8 @@
 //!
 //! Raw text needs no marks to be recognised. The engine writes it as slices of the template's own buffer, so the
 //! address of what is written tells file and offset. Values are written from elsewhere; the probe that ran last
-//! (see [`super::scan`]) tells which expression they belong to.
+//! (see [`super::scan`]) tells which expression they belong to. Buffers live as long as the engine, but a value
+//! may have stood where a template is loaded later: so each write knows how many templates there were.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -95,6 +96,8 @@ pub(super) struct Buffer<'a> {
     pub(super) source: &'a str,
     /// Which file it was made from.
     pub(super) file: FileId,
+    /// How many templates were loaded before it.
+    pub(super) ordinal: u32,
     /// Way back to offsets of the file.
     pub(super) original: &'a dyn Fn(usize) -> usize,
 }
@@ -103,7 +106,16 @@ pub(super) struct Buffer<'a> {
 pub(super) struct Recorder<'a> {
     text: Vec<u8>,
     writes: Vec<Write>,
-    probe: &'a AtomicU32,
+    marks: &'a Marks,
+}
+
+/// What the engine's hooks tell the recorder while it listens.
+#[derive(Debug, Default)]
+pub(super) struct Marks {
+    /// Number of the tag that writes now.
+    pub(super) probe: AtomicU32,
+    /// How many templates were loaded so far.
+    pub(super) n_loaded: AtomicU32,
 }
 
 struct Write {
@@ -111,12 +123,13 @@ struct Write {
     len: usize,
     address: usize,
     probe: u32,
+    n_loaded: u32,
 }
 
 impl<'a> Recorder<'a> {
-    /// A recorder that attributes values to the number that `probe` holds while they are written.
-    pub(super) fn new(probe: &'a AtomicU32) -> Recorder<'a> {
-        Recorder { text: Vec::new(), writes: Vec::new(), probe }
+    /// A recorder that attributes what is written to what `marks` hold at that time.
+    pub(super) fn new(marks: &'a Marks) -> Recorder<'a> {
+        Recorder { text: Vec::new(), writes: Vec::new(), marks }
     }
 
     /// The text and its map. `tag` gives the place of a probe's tag.
@@ -158,7 +171,7 @@ fn buffer_at<'b, 'a>(buffers: &'b [Buffer<'a>], write: &Write) -> Option<&'b Buf
     let n_before = buffers.partition_point(|it| it.source.as_ptr() as usize <= write.address);
     let buffer = buffers.get(n_before.checked_sub(1)?)?;
     let end = buffer.source.as_ptr() as usize + buffer.source.len();
-    (write.address + write.len <= end).then_some(buffer)
+    (write.address + write.len <= end && buffer.ordinal < write.n_loaded).then_some(buffer)
 }
 
 impl io::Write for Recorder<'_> {
@@ -171,7 +184,8 @@ impl io::Write for Recorder<'_> {
                 start: self.text.len(),
                 len: bytes.len(),
                 address: bytes.as_ptr() as usize,
-                probe: self.probe.load(Ordering::Relaxed),
+                probe: self.marks.probe.load(Ordering::Relaxed),
+                n_loaded: self.marks.n_loaded.load(Ordering::Relaxed),
             });
             self.text.extend_from_slice(bytes);
         }

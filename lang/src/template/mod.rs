@@ -3,12 +3,12 @@
 //! The text is exactly what minijinja makes of the file. Beside it comes a [`SourceMap`], so that everything that
 //! is found in the rendered text is reported at its place in the files that the author wrote.
 
-mod scan;
-mod map;
-mod engine;
 mod builtins;
 mod data;
+mod engine;
 mod error;
+mod map;
+mod scan;
 
 #[cfg(test)]
 mod tests;
@@ -99,8 +99,31 @@ pub enum Reach<'a> {
     ThisFileOnly,
 }
 
-/// Renders `text`, the content of the file `path`.
+/// Renders `text`, the content of the file `path`. A final newline is added if it has none.
 pub fn render(
+    reach: &Reach<'_>,
+    path: &Path,
+    text: &Arc<str>,
+    context: &Context,
+    sources: &mut Sources,
+) -> Result<Rendered, Diagnostic> {
+    run(Shared::default(), reach, path, text, context, sources)
+}
+
+/// The same for the template of a RENDER, whose output is a file of the image: no newline is added to it.
+pub fn render_document(
+    world: &dyn World,
+    path: &Path,
+    text: &Arc<str>,
+    context: &Context,
+    sources: &mut Sources,
+) -> Result<Rendered, Diagnostic> {
+    let shared = Shared::of_document(path);
+    run(shared, &Reach::World(world), path, text, context, sources)
+}
+
+fn run(
+    shared: Shared,
     reach: &Reach<'_>,
     path: &Path,
     text: &Arc<str>,
@@ -109,16 +132,16 @@ pub fn render(
 ) -> Result<Rendered, Diagnostic> {
     let root = sources.add(path, text.clone());
     let name = path.to_string_lossy().into_owned();
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(shared);
     shared.lock().texts.insert(PathBuf::from(&name), Ok(text.clone()));
     let env = engine::environment(&shared);
     for _ in 0..MAX_FILES {
-        shared.probe.store(u32::MAX, Ordering::Relaxed);
+        shared.marks.probe.store(u32::MAX, Ordering::Relaxed);
         shared.lock().log.clear();
-        let mut recorder = Recorder::new(&shared.probe);
-        let outcome = env
-            .get_template(&name)
-            .and_then(|template| template.render_to_write(context, &mut recorder).map(|state| exports(&state)));
+        let mut recorder = Recorder::new(&shared.marks);
+        let outcome = env.get_template(&name).and_then(|template| {
+            template.render_to_write(context, &mut recorder).map(|state| exports(&state))
+        });
         if let Reach::World(world) = reach {
             let wanted = shared.lock().wanted.take();
             if let Some(ask) = wanted {
@@ -172,12 +195,16 @@ fn finish(
         lens.insert(file, template.text.len() as u32);
         files.insert(name.as_str(), file);
     }
-    let originals: BTreeMap<&str, _> =
-        inner.templates.iter().map(|(name, it)| (name.as_str(), |pos| it.instrumented.original(pos))).collect();
+    let originals: BTreeMap<&str, _> = inner
+        .templates
+        .iter()
+        .map(|(name, it)| (name.as_str(), |pos| it.instrumented.original(pos)))
+        .collect();
     let compiled: Vec<_> = env.templates().collect();
     let buffers = compiled.iter().filter_map(|(name, template)| {
         let original: &dyn Fn(usize) -> usize = originals.get(name)?;
-        Some(Buffer { source: template.source(), file: *files.get(name)?, original })
+        let ordinal = inner.templates.get(*name)?.ordinal;
+        Some(Buffer { source: template.source(), file: *files.get(name)?, ordinal, original })
     });
     let tag = |probe: u32| {
         let (name, template) = inner.templates.iter().find(|(_, it)| it.probes().contains(&probe))?;

@@ -58,7 +58,7 @@ pub(super) fn instrument(text: &str, first_id: u32) -> Instrumented {
     }
     let mut inserts: Vec<(usize, String)> = Vec::new();
     let mut captures = 0usize;
-    for tag in tags(text) {
+    for tag in tags(text).0 {
         let inner = text.get(tag.inner.clone()).unwrap_or_default();
         let probe = format!("{PROBE}({},", first_id + result.writers.len() as u32);
         if tag.kind == Kind::Expr {
@@ -136,7 +136,9 @@ fn collect_names(keyword: &str, inner: &str, names: &mut BTreeSet<String>) {
         _ => None,
     };
     let words = targets.unwrap_or_default().split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    names.extend(words.filter(|it| !matches!(*it, "" | "import" | "as" | "with" | "context")).map(str::to_owned));
+    names.extend(
+        words.filter(|it| !matches!(*it, "" | "import" | "as" | "with" | "context")).map(str::to_owned),
+    );
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,8 +159,13 @@ struct Tag {
     assigns: bool,
 }
 
-/// Every expression, block and line statement, in order; stops at the first thing that cannot be a template.
-fn tags(text: &str) -> Vec<Tag> {
+/// Where the first comment, raw block or tag begins that is never closed.
+pub(super) fn unclosed(text: &str) -> Option<usize> {
+    tags(text).1
+}
+
+/// Every expression, block and line statement, in order, up to one that is never closed; and where that begins.
+fn tags(text: &str) -> (Vec<Tag>, Option<usize>) {
     let mut tags = Vec::new();
     let mut pos = 0;
     while let Some((start, marker)) = next_marker(text.as_bytes(), pos) {
@@ -185,11 +192,11 @@ fn tags(text: &str) -> Vec<Tag> {
             b'{' => tag(text, Kind::Expr, start, start + 2 + mark),
             _ => tag(text, Kind::Line, start, start + 2),
         };
-        let Some(tag) = tag else { break };
+        let Some(tag) = tag else { return (tags, Some(start)) };
         pos = tag.whole.end;
         tags.push(tag);
     }
-    tags
+    (tags, None)
 }
 
 /// Next place where raw text ends, and the byte that tells how: `{`, `%`, `#` after a brace, or `$`.
@@ -262,7 +269,9 @@ fn end_mark(text: &str, kind: Kind, pos: usize) -> Option<usize> {
     let close = match kind {
         Kind::Expr => "}}",
         Kind::Block => "%}",
-        Kind::Line => return (rest.is_empty() || rest.starts_with(['\n', '\r'])).then_some(rest.len().min(1)),
+        Kind::Line => {
+            return (rest.is_empty() || rest.starts_with(['\n', '\r'])).then_some(rest.len().min(1));
+        }
     };
     let marked = rest.strip_prefix(['-', '+']).is_some_and(|it| it.starts_with(close));
     (marked || rest.starts_with(close)).then_some(close.len() + usize::from(marked))
