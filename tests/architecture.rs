@@ -13,8 +13,13 @@ fn allowed() -> BTreeMap<String, BTreeSet<String>> {
     for line in table.lines().skip(2).take_while(|line| line.starts_with('|')) {
         let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
         let module = cells[0].trim_matches('`').to_owned();
-        let named: BTreeSet<String> =
-            cells[1].split('`').skip(1).step_by(2).filter(|it| all.contains(*it)).map(str::to_owned).collect();
+        let named: BTreeSet<String> = cells[1]
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|it| all.contains(*it))
+            .map(str::to_owned)
+            .collect();
         let may = match cells[1] {
             text if text.starts_with("everything but") => all.difference(&named).cloned().collect(),
             text if text.starts_with("everything") => all.clone(),
@@ -32,7 +37,10 @@ fn root() -> PathBuf {
 /// Top-level modules of the crate.
 fn modules() -> Vec<String> {
     let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    text.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).map(str::to_owned).collect()
+    text.lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn rust_files(dir: &Path, files: &mut Vec<PathBuf>) {
@@ -87,7 +95,8 @@ fn modules_use_only_what_the_map_allows() {
     let modules = modules();
     let mut broken = Vec::new();
     for module in &modules {
-        let may = allowed.get(module).unwrap_or_else(|| panic!("spec/architecture.md does not list `{module}`"));
+        let may =
+            allowed.get(module).unwrap_or_else(|| panic!("spec/architecture.md does not list `{module}`"));
         let mut files = Vec::new();
         rust_files(&root().join("src").join(module), &mut files);
         for file in files {

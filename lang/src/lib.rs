@@ -3,17 +3,17 @@
 //! Nothing in this crate does I/O: files enter through [`world::World`].
 //! Parsing never fails; it returns a tree and a list of [`diag::Diagnostic`]s.
 
-pub mod source;
-pub mod diag;
-pub mod paths;
-mod suggest;
-pub mod stmt;
-pub mod syntax;
 pub mod def;
-pub mod world;
-pub mod template;
-pub mod program;
+pub mod diag;
 pub mod manifest;
+pub mod paths;
+pub mod program;
+pub mod source;
+pub mod stmt;
+mod suggest;
+pub mod syntax;
+pub mod template;
+pub mod world;
 
 #[cfg(test)]
 mod testing;

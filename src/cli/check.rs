@@ -25,7 +25,9 @@ pub fn main(session: &Session, args: &Check) -> Result<ExitCode, CliError> {
     if args.targets.is_empty() {
         modules.extend(of_manifest(&project)?);
         if modules.is_empty() {
-            return Err(CliError::Usage(format!("name a target: there is no {MANIFEST} here that names any")));
+            return Err(CliError::Usage(format!(
+                "name a target: there is no {MANIFEST} here that names any"
+            )));
         }
     }
     // Checking asks nobody: a base that no lock pins yet is no error.

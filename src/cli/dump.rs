@@ -49,7 +49,11 @@ fn text(program: &Program) -> String {
         let each = it.each.as_ref().map(|each| format!(" --each {}", each.value)).unwrap_or_default();
         let readonly = if it.readonly { " --readonly" } else { "" };
         let optional = if it.optional { " --optional" } else { "" };
-        lines.push(format!("MOUNT {kind}{each}{readonly}{optional} {} {}", it.name.value, quote(&it.path.value)));
+        lines.push(format!(
+            "MOUNT {kind}{each}{readonly}{optional} {} {}",
+            it.name.value,
+            quote(&it.path.value)
+        ));
     }
     for (name, argv) in [("ENTRYPOINT", &program.entrypoint), ("CMD", &program.cmd)] {
         if let Some(argv) = argv {
@@ -68,7 +72,9 @@ fn action_line(action: &ActionKind) -> String {
             format!("ENV {}", vars.join(" "))
         }
         ActionKind::Workdir(path) => format!("WORKDIR {}", quote(path)),
-        ActionKind::Write { text, path, opts } => format!("WRITE {}{} {}", options(opts), string(text), quote(path)),
+        ActionKind::Write { text, path, opts } => {
+            format!("WRITE {}{} {}", options(opts), string(text), quote(path))
+        }
         ActionKind::Mkdir { path, parents, opts } => {
             format!("MKDIR {}{}{}", options(opts), if *parents { "-p " } else { "" }, quote(path))
         }
@@ -98,7 +104,8 @@ fn quote_all(words: &[String]) -> String {
 
 /// A word as it can be written in a `.rapt` file.
 fn quote(word: &str) -> String {
-    let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_=/,.+-:@".contains(c));
+    let plain =
+        !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_=/,.+-:@".contains(c));
     if plain { word.to_owned() } else { string(word) }
 }
 

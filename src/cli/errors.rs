@@ -100,12 +100,12 @@ fn report_failure(ui: &Ui, failure: &Failure, place: Option<&str>) {
     }
     let name = &failure.name;
     let refused = match &failure.error {
-        RealizeError::Step { number, text, tail, refused, error } => {
+        RealizeError::Step { number, text, tail, refused, failure } => {
             ui.error(&format!("{name}: step {number} failed: {text}"));
             for line in tail {
                 ui.raw(&format!("    | {line}"));
             }
-            ui.raw(&format!("  = {}", with_sources(error)));
+            ui.raw(&format!("  = {failure}"));
             refused
         }
         RealizeError::Network { refused, step } => {
@@ -142,7 +142,12 @@ pub fn with_sources(error: &dyn std::error::Error) -> String {
 }
 
 /// The statement of a failed step.
-pub fn failed_statement(failure: &Failure, provenance: Option<&Provenance>, sources: &Sources, color: bool) -> Option<String> {
+pub fn failed_statement(
+    failure: &Failure,
+    provenance: Option<&Provenance>,
+    sources: &Sources,
+    color: bool,
+) -> Option<String> {
     let number = match &failure.error {
         RealizeError::Step { number, .. } => *number,
         RealizeError::Network { step: Some((number, _)), .. } => *number,

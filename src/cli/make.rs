@@ -58,17 +58,13 @@ pub fn main(session: &Session, args: &Make) -> Result<ExitCode, CliError> {
                 let Some(hash) = hash else { continue };
                 let dest = std::path::absolute(project.output(output))?;
                 place(&session.ui, &store, &Placed::of(*hash), &dest, output)?;
-                results.insert(job.name.clone(), json!({ "output": dest.display().to_string(), "hash": hash }));
+                results
+                    .insert(job.name.clone(), json!({ "output": dest.display().to_string(), "hash": hash }));
             }
             Planned::Impure { reason, stack, argv, mounts } => {
                 session.ui.info(&format!("job {} always runs: {reason}", job.name));
-                let container = Container {
-                    stack,
-                    argv,
-                    mounts,
-                    env: &job.env,
-                    state_dir: project.state_dir(&job.name),
-                };
+                let container =
+                    Container { stack, argv, mounts, env: &job.env, state_dir: project.state_dir(&job.name) };
                 let status = run::execute(session, &project, &store, &realization, &container)?;
                 if status != 0 {
                     return Err(CliError::Other(format!("job {} ended with status {status}", job.name)));

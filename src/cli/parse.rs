@@ -40,7 +40,11 @@ pub fn main(session: &Session, args: &Parse) -> Result<ExitCode, CliError> {
         false => {
             for it in &statements {
                 let text = sources.text(it.span.file);
-                writeln!(out, "{}", text.get(it.span.start as usize..it.span.end as usize).unwrap_or_default())?;
+                writeln!(
+                    out,
+                    "{}",
+                    text.get(it.span.start as usize..it.span.end as usize).unwrap_or_default()
+                )?;
             }
         }
     }

@@ -200,7 +200,8 @@ impl Project {
             return match result {
                 Ok(value) if !evaluator.has_errors() => Ok((Evaluated { evaluator }, value)),
                 _ => {
-                    let n = evaluator.diagnostics.iter().filter(|it| it.severity() == Severity::Error).count();
+                    let n =
+                        evaluator.diagnostics.iter().filter(|it| it.severity() == Severity::Error).count();
                     let s = if n == 1 { "" } else { "s" };
                     Err(CliError::Diagnosed(format!("evaluation stopped at {n} error{s}")))
                 }
@@ -217,8 +218,9 @@ impl Project {
                 )));
             }
             let fail = |error| CliError::Pin { reference: reference.clone(), error };
-            let request: debian::Request =
-                reference.parse().map_err(|err: debian::RequestError| CliError::Other(format!("debian://{reference}: {err}")))?;
+            let request: debian::Request = reference.parse().map_err(|err: debian::RequestError| {
+                CliError::Other(format!("debian://{reference}: {err}"))
+            })?;
             let mirror = discover_mirror(self.mirror_setting().as_deref())
                 .map_err(|err| CliError::Other(with_sources(&err)))?;
             let busy = session.ui.busy(&format!("choosing the packages of debian://{reference}"));
@@ -258,11 +260,13 @@ impl Project {
                 .map(|(target, job)| match (target, job) {
                     (_, Some(job)) => evaluator.job(job).map(|planned| match planned {
                         Planned::Pure { run, .. } => Ok(run),
-                        Planned::Impure { reason, .. } => Err(format!("job `{}` has no derivation: {reason}", job.name)),
+                        Planned::Impure { reason, .. } => {
+                            Err(format!("job `{}` has no derivation: {reason}", job.name))
+                        }
                     }),
-                    (Target::Module(module), None) => {
-                        evaluator.stack(module).and_then(|stack| stack.last().map(|it| Ok(it.id)).ok_or(Failed))
-                    }
+                    (Target::Module(module), None) => evaluator
+                        .stack(module)
+                        .and_then(|stack| stack.last().map(|it| Ok(it.id)).ok_or(Failed)),
                     (Target::Job(_), None) => Err(Failed),
                 })
                 .collect();

@@ -44,7 +44,13 @@ fn by_id(session: &Session, args: &Realize, ids: &[DrvId]) -> Result<ExitCode, C
     }
     let provenance = BTreeMap::new();
     let recorder = |_: &str, _: &[_]| Ok(());
-    let goals = Goals { derivations: &derivations, provenance: &provenance, files: None, goals: ids, recorder: &recorder };
+    let goals = Goals {
+        derivations: &derivations,
+        provenance: &provenance,
+        files: None,
+        goals: ids,
+        recorder: &recorder,
+    };
     let realization = session.realize_with(&store, &goals, None).map_err(|failures| {
         let places = failures.iter().map(|_| None).collect();
         CliError::Failed { failures, places }
@@ -67,12 +73,18 @@ pub fn print_results(
         let Some(hash) = realization.outputs.get(id).and_then(|it| it.0.last()) else { continue };
         let path = store.path(hash);
         match as_json {
-            true => results.push(json!({ "target": name, "derivation": id, "hash": hash, "path": path.display().to_string() })),
+            true => results.push(
+                json!({ "target": name, "derivation": id, "hash": hash, "path": path.display().to_string() }),
+            ),
             false => writeln!(out, "{}", path.display())?,
         }
     }
     if as_json {
-        writeln!(out, "{}", json!({ "results": results, "built": realization.built, "reused": realization.reused }))?;
+        writeln!(
+            out,
+            "{}",
+            json!({ "results": results, "built": realization.built, "reused": realization.reused })
+        )?;
     }
     Ok(())
 }

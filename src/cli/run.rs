@@ -29,7 +29,8 @@ pub struct Container<'a> {
 pub fn main(session: &Session, args: &Run) -> Result<ExitCode, CliError> {
     let project = Project::open(session, std::slice::from_ref(&args.target))?;
     let job = job(&project, args)?;
-    let (evaluated, (stack, argv, mounts)) = project.evaluate(session, |evaluator| evaluator.host_job(&job))?;
+    let (evaluated, (stack, argv, mounts)) =
+        project.evaluate(session, |evaluator| evaluator.host_job(&job))?;
     let goals = goals(&stack, &mounts);
     let (store, realization) = session.realize(&project, &evaluated, &goals)?;
     if session.global.no_act {

@@ -23,7 +23,8 @@ pub fn main(session: &Session, args: &Targets) -> Result<ExitCode, CliError> {
             .iter()
             .zip(&stacks)
             .map(|(target, stack)| {
-                let layers: Vec<_> = stack.iter().map(|it| json!({ "name": it.name, "derivation": it.id })).collect();
+                let layers: Vec<_> =
+                    stack.iter().map(|it| json!({ "name": it.name, "derivation": it.id })).collect();
                 json!({ "target": target, "layers": layers })
             })
             .collect();

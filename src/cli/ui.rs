@@ -135,7 +135,8 @@ impl Ui {
         line.extend_from_slice(bytes);
         let mut whole = Vec::new();
         while let Some(end) = line.iter().position(|&b| b == b'\n') {
-            whole.push(String::from_utf8_lossy(&line.drain(..=end).collect::<Vec<_>>()).trim_end().to_owned());
+            whole
+                .push(String::from_utf8_lossy(&line.drain(..=end).collect::<Vec<_>>()).trim_end().to_owned());
         }
         drop(state);
         for text in whole {
@@ -161,7 +162,9 @@ impl Observer for Ui {
                 match &self.live {
                     Some(live) => {
                         let bar = live.add(ProgressBar::new_spinner());
-                        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix:.bold} {wide_msg} {elapsed}") {
+                        if let Ok(style) =
+                            ProgressStyle::with_template("{spinner} {prefix:.bold} {wide_msg} {elapsed}")
+                        {
                             bar.set_style(style);
                         }
                         bar.set_prefix(derivation.name().to_owned());
@@ -229,7 +232,8 @@ impl Observer for Ui {
                 } else {
                     state.built += 1;
                     let seconds = Duration::from_millis(millis).as_secs_f64();
-                    let line = format!("{} built {} in {seconds:.1} s", self.counter(&state), derivation.name());
+                    let line =
+                        format!("{} built {} in {seconds:.1} s", self.counter(&state), derivation.name());
                     drop(state);
                     self.info(&line);
                 }

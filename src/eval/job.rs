@@ -8,9 +8,7 @@ use raptor_lang::program::{ModuleId, Program, ProgramMount};
 use raptor_lang::stmt::{MountKind, Spanned};
 
 use super::{Evaluator, Failed, Provenance, Stack, StackLayer};
-use crate::derivation::{
-    Derivation, DrvId, LayerEntry, LayersTarget, Run, RunMount, SANDBOX, SYSTEM,
-};
+use crate::derivation::{Derivation, DrvId, LayerEntry, LayersTarget, Run, RunMount, SANDBOX, SYSTEM};
 
 /// A job as asked for.
 #[derive(Clone, Debug)]
@@ -81,7 +79,11 @@ pub enum Planned {
 }
 
 /// Command line of a container: entrypoint (default `/bin/sh -c`) and arguments (default CMD).
-pub fn command(program: &Program, entrypoint: Option<&[String]>, args: Option<&[String]>) -> Option<Vec<String>> {
+pub fn command(
+    program: &Program,
+    entrypoint: Option<&[String]>,
+    args: Option<&[String]>,
+) -> Option<Vec<String>> {
     let default = || program.entrypoint.as_ref().map(|it| it.value.clone());
     let mut argv = entrypoint
         .map(<[String]>::to_vec)
@@ -127,18 +129,26 @@ impl Evaluator<'_> {
             None => {
                 let message = format!("{} has neither CMD nor arguments", job.target.path.display());
                 let span = self.whole_file(&job.target.path);
-                let problem = Diagnostic::new(Code::MissingOperand, message, span, "there is no command to run");
+                let problem =
+                    Diagnostic::new(Code::MissingOperand, message, span, "there is no command to run");
                 Err(self.error(problem.with_hint("add a CMD, or give arguments after the target")))
             }
         }
     }
 
-    fn pure(&mut self, job: &Job, program: &Program, stack: &Stack, argv: Vec<String>) -> Result<Planned, Failed> {
+    fn pure(
+        &mut self,
+        job: &Job,
+        program: &Program,
+        stack: &Stack,
+        argv: Vec<String>,
+    ) -> Result<Planned, Failed> {
         let mut mounts = Vec::new();
         let mut output = None;
         let mut epoch = top(stack)?.epoch;
         for mount in &program.mounts {
-            let sources = job.sources.get(&mount.value.mount.name.value).map(Vec::as_slice).unwrap_or_default();
+            let sources =
+                job.sources.get(&mount.value.mount.name.value).map(Vec::as_slice).unwrap_or_default();
             let name = mount.value.mount.name.value.as_str();
             let dest = mount.value.mount.path.value.clone();
             match (mount.value.mount.kind, name) {
@@ -179,7 +189,12 @@ impl Evaluator<'_> {
         let Some(output) = output else {
             let message = format!("{} has no mount `output`", job.target.path.display());
             let span = self.whole_file(&job.target.path);
-            return Err(self.error(Diagnostic::new(Code::BadMount, message, span, "the job wants an output of it")));
+            return Err(self.error(Diagnostic::new(
+                Code::BadMount,
+                message,
+                span,
+                "the job wants an output of it",
+            )));
         };
         let run = Run {
             name: job.name.clone(),
@@ -218,7 +233,12 @@ impl Evaluator<'_> {
     }
 
     /// The run of a `--each` builder on one layer: its `input` is the layer, its `output` what is shown.
-    fn each(&mut self, mount: &Spanned<ProgramMount>, builder: &ModuleId, layer: &StackLayer) -> Result<DrvId, Failed> {
+    fn each(
+        &mut self,
+        mount: &Spanned<ProgramMount>,
+        builder: &ModuleId,
+        layer: &StackLayer,
+    ) -> Result<DrvId, Failed> {
         let program = self.program(builder)?;
         let stack = self.stack(builder)?;
         let Some(argv) = command(&program, None, None) else {
@@ -237,16 +257,25 @@ impl Evaluator<'_> {
                 ("cache", MountKind::Simple) => mounts.push(RunMount::Scratch { dest }),
                 _ if it.value.mount.optional => {}
                 _ => {
-                    let message = "a builder for --each has mounts `input` (simple), `output` and `cache` only";
+                    let message =
+                        "a builder for --each has mounts `input` (simple), `output` and `cache` only";
                     return Err(self.mount_error(mount, message, "named here"));
                 }
             }
         }
         if outputs != 1 {
-            return Err(self.mount_error(mount, "a builder for --each needs one mount `output`", "named here"));
+            return Err(self.mount_error(
+                mount,
+                "a builder for --each needs one mount `output`",
+                "named here",
+            ));
         }
         let run = Run {
-            name: format!("{}-{}", builder.path.file_stem().unwrap_or_default().to_string_lossy(), layer.name),
+            name: format!(
+                "{}-{}",
+                builder.path.file_stem().unwrap_or_default().to_string_lossy(),
+                layer.name
+            ),
             system: SYSTEM.to_owned(),
             sandbox: SANDBOX,
             container: top(&stack)?.id,

@@ -64,7 +64,8 @@ impl Evaluator<'_> {
         if let Some(span) = from {
             let message = format!("FROM leads back to {}", module.path.display());
             let problem = Diagnostic::new(Code::FromCycle, message, span, "the cycle closes here");
-            self.diagnostics.push(problem.with_hint("a module cannot be its own base, not even through others"));
+            self.diagnostics
+                .push(problem.with_hint("a module cannot be its own base, not even through others"));
         }
     }
 
@@ -74,7 +75,9 @@ impl Evaluator<'_> {
         let mut stack = match &program.from {
             None => Vec::new(),
             Some(Spanned { value: Base::Debian(reference), .. }) => self.debian(reference)?,
-            Some(Spanned { value: Base::Docker(reference), span }) => return Err(self.docker(reference, *span)),
+            Some(Spanned { value: Base::Docker(reference), span }) => {
+                return Err(self.docker(reference, *span));
+            }
             Some(Spanned { value: Base::Module(base), .. }) => {
                 self.layers.get(base).cloned().unwrap_or(Err(Failed))?
             }

@@ -23,7 +23,7 @@ pub struct Failure {
 #[derive(Debug, thiserror::Error)]
 pub enum RealizeError {
     /// A step failed.
-    #[error("step {number} ({text}) failed: {error}")]
+    #[error("step {number} ({text}) failed: {failure}")]
     Step {
         /// Counted from 1; the index into the steps of the derivation is one less.
         number: usize,
@@ -34,7 +34,7 @@ pub enum RealizeError {
         /// Requests that were not answered.
         refused: Vec<Refusal>,
         /// What happened.
-        error: sandbox::Error,
+        failure: sandbox::StepFailure,
     },
     /// All steps succeeded, but not without the network.
     #[error("{} of the network could not be answered from the lock", count(refused.len()))]

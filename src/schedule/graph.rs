@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::realize::{Built, realize_one};
-use super::{Context, Failure, Goals, Progress, RealizeError, Realization};
+use super::{Context, Failure, Goals, Progress, Realization, RealizeError};
 use crate::derivation::{Derivation, DrvId, Outputs, Part};
 use crate::store::{Key, Realized};
 use crate::tree::TreeHash;
@@ -110,7 +110,8 @@ impl Graph {
 
     fn run(&mut self, ctx: &Context<'_>, goals: &Goals<'_>, tasks: Sender<Task>, events: &Receiver<Event>) {
         loop {
-            let stop = ctx.cancel.load(Ordering::Relaxed) || (!self.failures.is_empty() && !ctx.options.keep_going);
+            let stop =
+                ctx.cancel.load(Ordering::Relaxed) || (!self.failures.is_empty() && !ctx.options.keep_going);
             while !stop && self.running < ctx.options.jobs.max(1) {
                 let Some((_, id)) = self.ready.pop() else { break };
                 self.begin(ctx, goals, id, &tasks);
@@ -141,7 +142,9 @@ impl Graph {
         let Some(derivation) = goals.derivations.get(&id) else { return };
         let resolved = derivation.map(&mut |input, part| self.outputs(input, part));
         let cached = resolved.and_then(|it| match &it {
-            Derivation::Source(source) => Ok((ctx.store.info(&source.tree)?.map(|_| Realized::new(source.tree)), it)),
+            Derivation::Source(source) => {
+                Ok((ctx.store.info(&source.tree)?.map(|_| Realized::new(source.tree)), it))
+            }
             _ => Ok((ctx.store.realized(&Key::new(it.key()))?, it)),
         });
         match cached {
@@ -185,9 +188,10 @@ impl Graph {
 
     fn realized(&mut self, goals: &Goals<'_>, id: DrvId, output: TreeHash) {
         let mut stack = match goals.derivations.get(&id) {
-            Some(Derivation::Layer(layer)) => {
-                layer.parent.and_then(|parent| self.done.outputs.get(&parent).cloned()).unwrap_or(Outputs(Vec::new()))
-            }
+            Some(Derivation::Layer(layer)) => layer
+                .parent
+                .and_then(|parent| self.done.outputs.get(&parent).cloned())
+                .unwrap_or(Outputs(Vec::new())),
             _ => Outputs(Vec::new()),
         };
         stack.0.push(output);
@@ -209,7 +213,8 @@ impl Graph {
     }
 
     fn cancelled(&mut self, goals: &Goals<'_>) {
-        if let Some((id, derivation)) = goals.goals.first().and_then(|id| goals.derivations.get_key_value(id)) {
+        if let Some((id, derivation)) = goals.goals.first().and_then(|id| goals.derivations.get_key_value(id))
+        {
             let name = derivation.name().to_owned();
             self.failures.push(Failure { id: *id, name, error: RealizeError::Cancelled });
         }

@@ -13,8 +13,8 @@ use std::sync::atomic::AtomicBool;
 
 use crate::derivation::{Derivation, DrvId, Outputs};
 use crate::eval::Provenance;
-use crate::fetch::debian::mirror::{Mirror, MirrorError};
 use crate::fetch::Client;
+use crate::fetch::debian::mirror::{Mirror, MirrorError};
 use crate::lock::NetworkEntry;
 use crate::sandbox::Launcher;
 use crate::store::Store;

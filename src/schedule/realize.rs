@@ -109,7 +109,11 @@ impl Job<'_> {
         self.register_layer(self.sandbox(request, None)?)
     }
 
-    fn layer(&self, it: &Layer<Outputs>, goals: &Goals<'_>) -> Result<(TreeHash, Vec<NetworkEntry>), RealizeError> {
+    fn layer(
+        &self,
+        it: &Layer<Outputs>,
+        goals: &Goals<'_>,
+    ) -> Result<(TreeHash, Vec<NetworkEntry>), RealizeError> {
         let lower = it.parent.iter().flat_map(|parent| &parent.0).map(TreeHash::to_string).collect();
         let runs = it.steps.iter().any(|step| matches!(step, Step::Run { .. }));
         let network = if runs { Network::Proxy } else { Network::None };
@@ -212,7 +216,11 @@ impl Job<'_> {
                     self.ctx.observer.event(Progress::Output { id: self.id, bytes });
                     let fetched = self.bytes.load(Ordering::Relaxed);
                     if fetched > 0 {
-                        self.ctx.observer.event(Progress::Fetched { id: self.id, bytes: fetched, total: None });
+                        self.ctx.observer.event(Progress::Fetched {
+                            id: self.id,
+                            bytes: fetched,
+                            total: None,
+                        });
                     }
                     log.output(bytes)
                 }
@@ -233,13 +241,9 @@ impl Job<'_> {
         let text = |idx: usize| texts.get(idx).cloned().unwrap_or_default();
         match result {
             Err(sandbox::Error::Cancelled) => Err(RealizeError::Cancelled),
-            Err(sandbox::Error::StepFailed { idx, failure }) => Err(RealizeError::Step {
-                number: idx + 1,
-                text: text(idx),
-                tail,
-                refused,
-                error: sandbox::Error::StepFailed { idx, failure },
-            }),
+            Err(sandbox::Error::StepFailed { idx, failure }) => {
+                Err(RealizeError::Step { number: idx + 1, text: text(idx), tail, refused, failure })
+            }
             Err(error) => Err(error.into()),
             Ok(_) if !refused.is_empty() => {
                 let idx = step.load(Ordering::Relaxed);
@@ -324,7 +328,10 @@ fn sandbox_step(step: &Step<Outputs>) -> sandbox::Step {
             sources: sources
                 .iter()
                 .flat_map(|it| {
-                    it.source.0.last().map(|tree| sandbox::CopySource { tree: tree.to_string(), name: it.name.clone() })
+                    it.source
+                        .0
+                        .last()
+                        .map(|tree| sandbox::CopySource { tree: tree.to_string(), name: it.name.clone() })
                 })
                 .collect(),
             dest: dest.clone(),
@@ -366,7 +373,9 @@ fn run_mounts(mounts: &[RunMount<Outputs>]) -> Vec<Mount> {
                 let source = tree.0.last().map(|tree| MountSource::Tree(tree.to_string()));
                 out.extend(source.map(|source| Mount { dest: dest.clone(), source }));
             }
-            RunMount::Scratch { dest } => out.push(Mount { dest: dest.clone(), source: MountSource::Scratch }),
+            RunMount::Scratch { dest } => {
+                out.push(Mount { dest: dest.clone(), source: MountSource::Scratch })
+            }
             RunMount::Output { dest, file } => out.push(Mount {
                 dest: dest.clone(),
                 source: MountSource::Output { name: OUTPUT.to_owned(), file: *file },

@@ -170,7 +170,7 @@ impl Store {
     pub fn add_file(&self, file: &Path) -> Result<TreeInfo> {
         let executable = fs::metadata(file)?.mode() & 0o111 != 0;
         fs::set_permissions(file, std::fs::Permissions::from_mode(if executable { 0o755 } else { 0o644 }))?;
-        work::set_mtime(file, 0)?;
+        set_mtime(file, 0)?;
         let info = tree::hash_tree(file, Owner::Imported)?;
         self.register(file, &info)?;
         Ok(info)

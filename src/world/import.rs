@@ -30,7 +30,12 @@ pub enum ImportError {
 }
 
 /// Copies a file or directory into the store and checks that it is what was evaluated.
-pub fn import(files: &Files, path: &Path, expected: &TreeHash, store: &Store) -> Result<TreeInfo, ImportError> {
+pub fn import(
+    files: &Files,
+    path: &Path,
+    expected: &TreeHash,
+    store: &Store,
+) -> Result<TreeInfo, ImportError> {
     let work = store.work_dir()?;
     let dest = work.path().join("source");
     match files.on_disk(path) {

@@ -167,7 +167,8 @@ pub fn raptor() -> PathBuf {
 
 /// Where tests keep things, reachable for the ordinary user too, who may not enter the home of root.
 pub fn scratch() -> PathBuf {
-    let dir = std::env::var_os("RAPTOR_TEST_DIR").map_or_else(|| PathBuf::from("/var/tmp/raptor-test"), PathBuf::from);
+    let dir = std::env::var_os("RAPTOR_TEST_DIR")
+        .map_or_else(|| PathBuf::from("/var/tmp/raptor-test"), PathBuf::from);
     fs::create_dir_all(&dir).unwrap();
     dir
 }
@@ -179,7 +180,8 @@ pub fn shared_store(who: As) -> PathBuf {
         As::User => "user-store",
     });
     if who == As::User && !store.exists() {
-        let made = Command::new("install").args(["-d", "-m", "700", "-o", USER]).arg(&store).status().unwrap();
+        let made =
+            Command::new("install").args(["-d", "-m", "700", "-o", USER]).arg(&store).status().unwrap();
         assert!(made.success());
     }
     store
