@@ -200,7 +200,7 @@ impl Client {
                     .proxy(proxy.clone())
                     .tls_config(tls.clone())
                     .build();
-                let names = Names { pinned: settings.hosts.clone(), reach };
+                let names = Names { pinned: settings.hosts.clone(), reach, known: Default::default() };
                 let agent = Agent::with_parts(config, DefaultConnector::default(), names);
                 agents.insert((secure, reach), agent);
             }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ureq::ProxyProtocol;
 use ureq::config::Config;
@@ -131,7 +132,13 @@ pub(super) fn root_certs(ca_file: Option<&Path>) -> Result<RootCerts, Error> {
 pub(super) struct Names {
     pub pinned: BTreeMap<String, SocketAddr>,
     pub reach: Reach,
+    /// Answers of the last minute. The lock is held while a name is looked up: many connections at once ask once,
+    /// for resolvers that drop bursts make each asker wait for seconds.
+    pub known: Mutex<BTreeMap<String, (Instant, Vec<SocketAddr>)>>,
 }
+
+/// How long an answer is good for.
+const NAME_LIFE: Duration = Duration::from_secs(60);
 
 impl Resolver for Names {
     fn resolve(
@@ -147,9 +154,20 @@ impl Resolver for Names {
             addrs.push(*addr);
             return Ok(addrs);
         }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, found)) = known.get(&name)
+            && when.elapsed() < NAME_LIFE
+        {
+            let mut addrs = self.empty();
+            found.iter().for_each(|addr| addrs.push(*addr));
+            return Ok(addrs);
+        }
         let addrs = DefaultResolver::default().resolve(uri, config, timeout)?;
         match addrs.iter().find(|addr| self.reach == Reach::Public && is_internal(addr.ip())) {
-            None => Ok(addrs),
+            None => {
+                known.insert(name, (Instant::now(), addrs.iter().copied().collect()));
+                Ok(addrs)
+            }
             Some(addr) => {
                 let message = format!("{name} is {}, an address of this machine", addr.ip());
                 Err(ureq::Error::Io(std::io::Error::new(std::io::ErrorKind::PermissionDenied, message)))
