@@ -129,12 +129,18 @@ impl Loader<'_> {
         self.log.extend(rendered.log);
         let parse = syntax::parse(&rendered.text, syntax::Mode::Rendered);
         let (statements, problems) = syntax::statements(&parse, &|range| rendered.map.span(range));
-        problems.into_iter().for_each(|it| self.problem(it, stack));
         let mut scope = context;
         scope.extend(rendered.exports);
+        // Problems are told in the order of the file, whichever stage found them.
+        let mut problems = problems.into_iter().peekable();
         for statement in statements {
+            let is_before = |it: &Diagnostic| it.labels.first().is_some_and(|it| it.span < statement.span);
+            while let Some(problem) = problems.next_if(is_before) {
+                self.problem(problem, stack);
+            }
             self.statement(path, statement, &scope, stack);
         }
+        problems.for_each(|it| self.problem(it, stack));
     }
 
     fn statement(&mut self, path: &Path, statement: Statement, scope: &Context, stack: &mut Vec<Span>) {

@@ -3,6 +3,9 @@
 mod args;
 mod load;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 use crate::source::Span;

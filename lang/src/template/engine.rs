@@ -151,6 +151,11 @@ pub(super) fn environment(shared: &Arc<Shared>) -> Environment<'static> {
                 return Err(Error::new(ErrorKind::InvalidOperation, message));
             }
         };
+        if let Some(range) = scan::overlong(&text) {
+            let line = text.get(..range.start).unwrap_or_default().matches('\n').count() + 1;
+            let message = format!("the expression or `if` at line {line} of `{name}` is too long");
+            return Err(Error::new(ErrorKind::InvalidOperation, message));
+        }
         let mut inner = loader.lock();
         let newline = if text.ends_with('\n') || loader.document.as_ref() == Some(&path) { "" } else { "\n" };
         let instrumented = instrument(&checker, format!("{text}{newline}"), inner.n_probes);

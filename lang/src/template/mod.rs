@@ -14,12 +14,13 @@ mod scan;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use minijinja::Environment;
 use minijinja::value::Value;
+use minijinja::{Environment, Error, ErrorKind};
 
 pub use map::SourceMap;
 
@@ -139,8 +140,13 @@ fn run(
         shared.marks.probe.store(u32::MAX, Ordering::Relaxed);
         shared.lock().log.clear();
         let mut recorder = Recorder::new(&shared.marks);
-        let outcome = env.get_template(&name).and_then(|template| {
+        // This release of the engine panics when it compares some numbers (`1.0 < 9007199254740993`).
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
+            let template = env.get_template(&name)?;
             template.render_to_write(context, &mut recorder).map(|state| exports(&state))
+        }));
+        let outcome = outcome.unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::InvalidOperation, "the template engine gave up on this template"))
         });
         if let Reach::World(world) = reach {
             let wanted = shared.lock().wanted.take();

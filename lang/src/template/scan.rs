@@ -10,6 +10,12 @@ use std::ops::Range;
 /// The function that the added calls name; templates that use the name themselves stay as they are.
 pub(super) const PROBE: &str = "__raptor_at";
 
+/// Most words and operators in one expression.
+const MAX_TOKENS: usize = 3000;
+
+/// Most `elif` of one `if`.
+const MAX_BRANCHES: usize = 500;
+
 /// A template with probes, and the way back to what its author wrote.
 #[derive(Debug)]
 pub(super) struct Instrumented {
@@ -157,6 +163,27 @@ struct Tag {
     inner: Range<usize>,
     /// Whether a `=` stands outside of all brackets.
     assigns: bool,
+    /// Words and operators of the longest expression between commas.
+    longest: usize,
+}
+
+/// The first tag that would exhaust the stack: the engine works recursively through chains of operators, and
+/// through the branches of an `if`, and has no limit for either.
+pub(super) fn overlong(text: &str) -> Option<Range<usize>> {
+    let mut branches: Vec<usize> = Vec::new();
+    for tag in tags(text).0 {
+        let keyword = if tag.kind == Kind::Expr { "" } else { word(text.get(tag.inner.clone())?) };
+        match keyword {
+            "if" => branches.push(0),
+            "endif" => drop(branches.pop()),
+            "elif" => branches.iter_mut().next_back().into_iter().for_each(|it| *it += 1),
+            _ => {}
+        }
+        if tag.longest > MAX_TOKENS || branches.last().is_some_and(|it| *it > MAX_BRANCHES) {
+            return Some(tag.whole);
+        }
+    }
+    None
 }
 
 /// Where the first comment, raw block or tag begins that is never closed.
@@ -236,20 +263,32 @@ fn tag(text: &str, kind: Kind, start: usize, inner: usize) -> Option<Tag> {
     let mut depth = 0i32;
     let mut assigns = false;
     let mut pos = inner;
+    // Words and operators since the last comma, for each open bracket.
+    let mut tokens = vec![0];
+    let mut longest = 0;
     loop {
         if depth == 0
             && let Some(close) = end_mark(text, kind, pos)
         {
-            return Some(Tag { kind, whole: start..pos + close, inner: inner..pos, assigns });
+            return Some(Tag { kind, whole: start..pos + close, inner: inner..pos, assigns, longest });
         }
-        match *bytes.get(pos)? {
+        let byte = *bytes.get(pos)?;
+        let is_word = |it: &u8| it.is_ascii_alphanumeric() || *it == b'_';
+        let goes_on = is_word(&byte) && pos > inner && bytes.get(pos - 1).is_some_and(is_word);
+        if let Some(n) = tokens.last_mut().filter(|_| !goes_on && !byte.is_ascii_whitespace()) {
+            *n = if byte == b',' { 0 } else { *n + 1 };
+            longest = longest.max(*n);
+        }
+        match byte {
             quote @ (b'"' | b'\'') => pos += string_len(&bytes[pos..], quote)?,
             b'(' | b'[' | b'{' => {
                 depth += 1;
+                tokens.push(0);
                 pos += 1;
             }
             b')' | b']' | b'}' => {
                 depth -= 1;
+                tokens.truncate(tokens.len().saturating_sub(1).max(1));
                 pos += 1;
             }
             b'=' | b'!' | b'<' | b'>' if bytes.get(pos + 1) == Some(&b'=') => pos += 2,

@@ -208,6 +208,8 @@ fn errors() {
         ("{{ x | nofilter }}", "E0203 main.rapt:1: «nofilter» filter nofilter is unknown"),
         ("{{ x }}\n{{ n() }}", "E0203"),
         ("{{ none | sh }}", "E0203"),
+        // The engine panics here.
+        ("{{ 1.0 < 9007199254740993 }}", "E0203"),
         (
             "{% include 'no.j2' %}",
             "E0301 main.rapt:1: «include 'no.j2'» tried to include non-existing template \"no.j2\"",
@@ -246,6 +248,37 @@ fn error_inside_include_has_a_stack() {
         "E0202 lib/bad.j2:2: «usr» `usr` is not defined\n  in main.rapt:2: «include 'lib/bad.j2'»"
     );
     assert_eq!(error.hint.as_deref(), Some("did you mean `user`?"));
+}
+
+#[test]
+fn deep_templates_are_no_trouble() {
+    let n = 20_000;
+    for template in [
+        format!("{{{{ 1{} }}}}", "+1".repeat(n)),
+        format!("{{{{ {}1{} }}}}", "(".repeat(n), ")".repeat(n)),
+        format!("{{{{ {}1{} }}}}", "[".repeat(n), "]".repeat(n)),
+        format!("{{{{ {}1 }}}}", "-".repeat(n)),
+        format!("{{{{ {}1 }}}}", "not ".repeat(n)),
+        format!("{{{{ x{} }}}}", ".a".repeat(n)),
+        format!("{{{{ x{} }}}}", "|upper".repeat(n)),
+        format!("{{{{ x{} }}}}", "[0]".repeat(n)),
+        format!("{{{{ x{} }}}}", " and x".repeat(n)),
+        format!("{{{{ {} x }}}}", "x if yes else ".repeat(n)),
+        format!("{}{}", "{% if x %}".repeat(n), "{% endif %}".repeat(n)),
+        format!("{{% if x %}}{}{{% endif %}}", "{% elif x %}".repeat(n)),
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}".to_owned(),
+        "{% include 'main.rapt' %}".to_owned(),
+    ] {
+        let (rendered, _) = run(&template);
+        assert_eq!(rendered.map(|it| it.text).map_err(|it| it.code.id()[..3].to_owned()), Err("E02".into()));
+    }
+}
+
+#[test]
+fn long_literals_are_fine() {
+    let list = "{\"name\": \"a\", \"n\": [1, 2]}, ".repeat(5000);
+    let (rendered, _) = run(&format!("{{{{ [{list}] | length }}}}"));
+    assert_eq!(rendered.unwrap().text, "5000\n");
 }
 
 #[test]
