@@ -201,7 +201,8 @@ fn wrong_usage_has_status_2() {
 /// The store keeps no work directory of a failed build.
 fn nothing_left(project: &Project) {
     // The shared store has work directories of tests that run now; only those of dead processes count.
-    let left = fs::read_dir(project.store().join("tmp")).unwrap().filter(|entry| {
+    let Ok(entries) = fs::read_dir(project.store().join("tmp")) else { return };
+    let left = entries.filter(|entry| {
         let path = entry.as_ref().unwrap().path();
         let Ok(file) = fs::File::open(&path) else { return false };
         path.extension().is_some_and(|it| it == "lock")

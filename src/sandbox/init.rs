@@ -27,8 +27,6 @@ pub(super) struct Life<'a> {
     pub engine: &'a Channel,
     pub map: IdMap,
     pub ground: Ground,
-    /// Where programs write.
-    pub output: OwnedFd,
     /// Memory file for the [`Notes`].
     pub notes: OwnedFd,
 }
@@ -55,7 +53,7 @@ pub(super) fn run(life: Life<'_>) -> i32 {
 }
 
 fn live(life: Life<'_>) -> Result<(), Fault> {
-    let Life { request, kind, stdio, engine, map, ground, output, notes } = life;
+    let Life { request, kind, stdio, engine, map, ground, notes } = life;
     super::process::unshare(rustix::thread::UnshareFlags::NEWNS).context(|| "cannot copy the mounts")?;
     rustix::system::sethostname(b"raptor").context(|| "cannot set the host name")?;
     network::set_up(request.network, engine)?;
@@ -63,20 +61,23 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
     // Programs must not look into this process, which can do more than they.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context(|| "prctl")?;
 
-    let mut steps = Steps { request, root: &root, output, wanted: BTreeMap::new() };
+    let mut steps = Steps { request, root: &root, wanted: BTreeMap::new() };
     for (idx, step) in request.steps.iter().enumerate() {
-        let tell = |event| engine.send(&Reply::Event(event), &[]).context(|| "the engine is gone");
-        tell(Event::StepStarted { idx })?;
+        // A pipe for each step, which the engine gets with the news of the step: so it can tell whose output it is.
+        let (outside, inside) = output_pipe()?;
+        let gone = || "the engine is gone";
+        engine.send(&Reply::Event(Event::StepStarted { idx }), &[outside.as_fd()]).context(gone)?;
+        drop(outside);
         let streams = match kind {
             _ if idx + 1 < request.steps.len() => Streams::Output,
             Stdio::Captured => Streams::Output,
             Stdio::Inherited => Streams::Given(stdio),
             Stdio::Terminal { rows, columns } => Streams::Terminal { rows, columns, engine },
         };
-        let result = steps.run(step, streams);
+        let result = steps.run(step, streams, &inside);
         kill_programs();
         result.map_err(|failure| Fault::Step { idx, failure })?;
-        tell(Event::StepDone { idx })?;
+        engine.send(&Reply::Event(Event::StepDone { idx }), &[]).context(gone)?;
     }
     let wanted = steps.wanted;
     let file = std::fs::File::from(notes);
@@ -84,23 +85,30 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Where the programs of a step write: the end to read, and theirs.
+fn output_pipe() -> Result<(OwnedFd, OwnedFd), Trouble> {
+    let (outside, inside) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "pipe")?;
+    // Programs open their standard output by name, perhaps as another user than root.
+    rustix::fs::fchmod(&inside, rustix::fs::Mode::from_raw_mode(0o666)).context(|| "pipe")?;
+    Ok((outside, inside))
+}
+
 /// What steps have in common.
 struct Steps<'a> {
     request: &'a Request,
     root: &'a Root,
-    output: OwnedFd,
     wanted: BTreeMap<PathBuf, (u32, u32, u32)>,
 }
 
 impl Steps<'_> {
-    fn run(&mut self, step: &Step, streams: Streams<'_>) -> Result<(), StepFailure> {
+    fn run(&mut self, step: &Step, streams: Streams<'_>, output: &OwnedFd) -> Result<(), StepFailure> {
         let done = match step {
             Step::Run { argv, env, cwd } => {
                 let mut all = base_env();
                 all.insert("SOURCE_DATE_EPOCH".into(), self.request.epoch.to_string());
                 all.extend(env.iter().map(|(k, v)| (k.clone(), v.clone())));
                 let program = Program { argv, env: &all, cwd };
-                return wait(program::start(&program, streams, &self.output)?);
+                return wait(program::start(&program, streams, output)?);
             }
             Step::Workdir { path } => match fs::metadata(path) {
                 Ok(meta) if meta.is_dir() => Ok(()),

@@ -190,8 +190,13 @@ fn drive(
         drain(&mut output, on_event);
         match received {
             None => return Err(process.died()),
-            Some((Reply::Event(event), _)) => on_event(event),
-            Some((Reply::Output, fds)) => output = fds.into_iter().next().map(non_blocking).transpose()?,
+            Some((Reply::Event(event), fds)) => {
+                on_event(event);
+                // A step that begins brings the pipe that its programs write to.
+                if let Some(fd) = fds.into_iter().next() {
+                    output = Some(non_blocking(fd)?);
+                }
+            }
             Some((Reply::Terminal, fds)) => {
                 terminal = fds.into_iter().next().map(non_blocking).transpose()?.map(Terminal::new);
             }

@@ -1,7 +1,7 @@
 //! The process inside the user namespace: makes the other namespaces, starts init, and takes the result when
 //! init and all its programs are gone.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use fs_err as fs;
 use rustix::process::{Gid, Pid, Uid, WaitOptions};
@@ -77,20 +77,13 @@ fn sandbox(
 ) -> Result<Option<Reply>, Fault> {
     leave_namespaces(request.network)?;
     let ground = ground::lay(request, mounts)?;
-    let (outside, inside) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "pipe")?;
-    // Programs open their standard output by name, perhaps as another user than root.
-    rustix::fs::fchmod(&inside, rustix::fs::Mode::from_raw_mode(0o666)).context(|| "pipe")?;
-    engine.send(&Reply::Output, &[outside.as_fd()]).context(|| "engine")?;
-    drop(outside);
-
     let notes = rustix::fs::memfd_create("notes", rustix::fs::MemfdFlags::CLOEXEC).context(|| "notes")?;
     // The new process number and time namespaces are for children only, and whoever has made them can start
     // no threads; so that is somebody else than this process, which has to hash.
     let Some(middle) = process::fork_bound().context(|| "fork")? else {
-        let life = init::Life { request, kind, stdio, engine, map, ground, output: inside, notes };
+        let life = init::Life { request, kind, stdio, engine, map, ground, notes };
         std::process::exit(start_init(life));
     };
-    drop(inside);
     match wait(middle.pid)? {
         (Some(0), _) => {}
         (Some(1), _) => return Ok(None),

@@ -61,8 +61,6 @@ pub(super) struct Hello;
 /// What a sandbox tells the engine.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
-    /// Comes with the reading end of the pipe that all programs write to.
-    Output,
     /// Comes with the three sockets.
     Listeners,
     /// Comes with the controlling end of the terminal.

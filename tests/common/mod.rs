@@ -5,8 +5,11 @@
 
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub mod iso;
+pub mod qemu;
+
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -160,9 +163,20 @@ pub fn ran(output: Output) -> Ran {
     }
 }
 
-/// The program under test.
+/// The program under test, where the ordinary user may start it too.
 pub fn raptor() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_raptor"))
+    let built = Path::new(env!("CARGO_BIN_EXE_raptor"));
+    let stat = fs::metadata(built).unwrap();
+    let dir = scratch().join("bin");
+    let copy = dir.join(format!("raptor-{}-{}", stat.size(), stat.mtime_nsec()));
+    if !copy.exists() {
+        fs::create_dir_all(&dir).unwrap();
+        let temp = tempfile::NamedTempFile::new_in(&dir).unwrap().into_temp_path();
+        fs::copy(built, &temp).unwrap();
+        fs::set_permissions(&temp, fs::Permissions::from_mode(0o755)).unwrap();
+        temp.persist(&copy).unwrap();
+    }
+    copy
 }
 
 /// Where tests keep things, reachable for the ordinary user too, who may not enter the home of root.
