@@ -39,7 +39,7 @@ pub enum CliError {
         /// Text after `debian://`.
         reference: String,
         /// Why.
-        error: debian::Error,
+        error: Box<debian::Error>,
     },
     /// A sandbox failed outside a build.
     #[error(transparent)]

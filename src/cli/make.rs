@@ -118,7 +118,7 @@ fn would_run(job: &Job) -> String {
 }
 
 /// Puts an output where the job wants it, unless it is there already.
-fn place(ui: &Ui, store: &Store, placed: &Placed, dest: &Path, shown: &PathBuf) -> Result<(), CliError> {
+fn place(ui: &Ui, store: &Store, placed: &Placed, dest: &Path, shown: &Path) -> Result<(), CliError> {
     if store.is_placed(placed, dest)? {
         ui.detail(&format!("{} is up to date", shown.display()));
         return Ok(());

@@ -217,7 +217,7 @@ impl Project {
                     self.lock_file.display()
                 )));
             }
-            let fail = |error| CliError::Pin { reference: reference.clone(), error };
+            let fail = |error| CliError::Pin { reference: reference.clone(), error: Box::new(error) };
             let request: debian::Request = reference.parse().map_err(|err: debian::RequestError| {
                 CliError::Other(format!("debian://{reference}: {err}"))
             })?;

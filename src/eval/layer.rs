@@ -8,7 +8,7 @@ use raptor_lang::program::{Action, ActionKind, Base, ModuleId};
 use raptor_lang::source::Span;
 use raptor_lang::stmt::{FileOpts, Spanned};
 
-use super::{DEFAULT_EPOCH, Evaluator, Failed, Provenance, Stack, StackLayer};
+use super::{DEFAULT_EPOCH, Evaluator, Failed, Place, Provenance, Stack, StackLayer};
 use crate::derivation::{Attrs, CopySource, Derivation, DrvId, Layer, SANDBOX, SYSTEM, Source, Step};
 
 /// Name of the layer of a module: its path without extension, and its instance.
@@ -105,7 +105,7 @@ impl Evaluator<'_> {
     }
 
     /// Steps of actions, with ENV and WORKDIR worked in; all problems, not the first.
-    fn steps(&mut self, actions: &[Action]) -> Result<(Vec<Step<DrvId>>, Vec<(Span, Vec<Span>)>), Failed> {
+    fn steps(&mut self, actions: &[Action]) -> Result<(Vec<Step<DrvId>>, Vec<Place>), Failed> {
         let mut env = BTreeMap::new();
         let mut cwd = String::from("/");
         let mut steps = Vec::new();

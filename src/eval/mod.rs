@@ -39,11 +39,14 @@ pub struct Failed;
 pub struct Provenance {
     /// Module of a layer.
     pub module: Option<ModuleId>,
-    /// Statement of each step, with the INCLUDEs that led to it.
-    pub steps: Vec<(Span, Vec<Span>)>,
+    /// Statement of each step.
+    pub steps: Vec<Place>,
     /// Project path of a source.
     pub source: Option<PathBuf>,
 }
+
+/// A statement, with the INCLUDEs that led to it, outermost first.
+pub type Place = (Span, Vec<Span>);
 
 /// One evaluation; results are shared between all targets asked of it.
 pub struct Evaluator<'a> {

@@ -15,7 +15,7 @@ use crate::derivation::{Derivation, DrvId, Outputs};
 use crate::eval::Provenance;
 use crate::fetch::Client;
 use crate::fetch::debian::mirror::{Mirror, MirrorError};
-use crate::lock::NetworkEntry;
+use crate::lock::{LockError, NetworkEntry};
 use crate::sandbox::Launcher;
 use crate::store::Store;
 use crate::world::Files;
@@ -57,6 +57,9 @@ pub struct Options {
     pub offline: bool,
 }
 
+/// Keeps what the layer of this name saw of the network.
+pub type Recorder<'a> = dyn Fn(&str, &[NetworkEntry]) -> Result<(), LockError> + Sync + 'a;
+
 /// What to realize.
 #[derive(Clone, Copy)]
 pub struct Goals<'a> {
@@ -69,7 +72,7 @@ pub struct Goals<'a> {
     /// What is wanted.
     pub goals: &'a [DrvId],
     /// Keeps what a layer saw of the network, at once, so that a later failure does not lose it.
-    pub recorder: &'a (dyn Fn(&str, &[NetworkEntry]) -> Result<(), crate::lock::LockError> + Sync),
+    pub recorder: &'a Recorder<'a>,
 }
 
 /// What came of it.

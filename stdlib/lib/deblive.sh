@@ -25,7 +25,7 @@ safe_name() {
     printf '%s\n' "${1//[^A-Za-z0-9._+@-]/_}"
 }
 
-# add_boot_file PATH: puts what $file names in a layer on the medium, and prints where.
+# boot_path FILE: prints where the medium has a file of a layer's /boot.
 boot_path() {
     local file=${1#/layers/}
     printf '/boot/%s/%s\n' "$(safe_name "${file%%/*}")" "$(safe_name "${file##*/}")"
@@ -75,14 +75,14 @@ add_target() {
     add_menu_entry "$name" "$(boot_path "$kernel")" "$(boot_path "$initrd")" "$args${KERNEL_ARGS:+ $KERNEL_ARGS}"
 }
 
-# add_menu_entry NAME KERNEL INITRD ARGS: see menu_head for the file that GRUB adds to the initramfs.
+# add_menu_entry NAME KERNEL INITRD ARGS
 add_menu_entry() {
     printf '%s\n' \
         '' \
         "menuentry '$1' --id '$1' {" \
         "    echo 'Loading $1 ...'" \
         "    linux  $2 $4" \
-        "    initrd $3 newc:conf/uuid.conf:/.disk/live-uuid" \
+        "    initrd $3 /boot/live-uuid.img" \
         '}' >>"$work/entries"
 }
 
@@ -107,26 +107,30 @@ for target in "${targets[@]}"; do
     add_target "$target"
 done
 
-# Checksums, in the form that live-boot's parameter `verify-checksums` reads. They also give the medium its
-# identity: live-boot takes no other one that may be plugged in, as GRUB puts the same identity into its
-# initramfs (conf/uuid.conf).
+# Checksums, in the form that live-boot's parameter `verify-checksums` reads.
 for path in "${!contents[@]}"; do
     printf '%s\t%s\n' "$path" "${contents[$path]}"
 done | sort >"$work/files"
 while IFS=$'\t' read -r path content; do
     printf '%s  .%s\n' "$(md5sum <"$content" | cut -d ' ' -f 1)" "$path"
 done <"$work/files" >"$work/md5sum.txt"
-(cat "$work/md5sum.txt" && menu_head && cat "$work/entries") | sha256sum | cut -c 1-32 >"$work/live-uuid"
-id=$(<"$work/live-uuid")
-
 (menu_head && cat "$work/entries") >"$work/grub.cfg"
-mkdir "$work/grub"
-make_grub "$work/grub" "/.disk/$id" "${id:0:8}"
 
+# The identity of the medium follows from what is on it. GRUB adds it to the initramfs as conf/uuid.conf, and
+# so live-boot takes this medium and no other that may be plugged in, too.
+id=$(cat "$work/md5sum.txt" "$work/grub.cfg" | sha256sum | cut -c 1-32)
+mkdir "$work/grub" "$work/addition" "$work/addition/conf"
+printf '%s\n' "$id" | tee "$work/live-uuid" >"$work/addition/conf/uuid.conf"
+find "$work/addition" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
+(cd "$work/addition" && find . -mindepth 1 | sort |
+    cpio --quiet --create --format=newc --reproducible --owner=+0:+0) >"$work/live-uuid.img"
+
+make_grub "$work/grub" "/.disk/$id" "${id:0:8}"
 printf '%s\t%s\n' \
     "/.disk/$id" "$work/live-uuid" \
     /.disk/live-uuid "$work/live-uuid" \
     /boot/grub/grub.cfg "$work/grub.cfg" \
+    /boot/live-uuid.img "$work/live-uuid.img" \
     /md5sum.txt "$work/md5sum.txt" |
     cat - "$work/files" >"$work/all"
 make_iso /output/debian-live.iso "$VOLUME_ID" "$id" "$work/grub" "$work/all"

@@ -6,7 +6,6 @@
 #![allow(dead_code, reason = "every test file uses another part")]
 
 pub mod iso;
-pub mod qemu;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
