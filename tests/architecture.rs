@@ -1,5 +1,8 @@
 //! The direction of use between modules, read off the `use` lines, as `spec/architecture.md` has it.
 
+// Clippy knows tests by their attribute only, and helpers of tests may unwrap too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

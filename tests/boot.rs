@@ -1,5 +1,8 @@
 //! The live example starts, in every way that it can be started.
 
+// Clippy knows tests by their attribute only, and helpers of tests may unwrap too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 #[path = "boot/qemu.rs"]
 mod qemu;

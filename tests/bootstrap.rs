@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use raptor::fetch::debian::{self, Mirror, MirrorError};
+use raptor::fetch::debian::{self, Mirror};
 use raptor::fetch::{Client, Settings};
 use raptor::lock::DebianPin;
 use raptor::sandbox::{self, Capture, Event, Launcher, Network, Report, Request, Step};
@@ -55,14 +55,7 @@ test "$(ls /var/lib/apt/lists | grep -c 'Packages.xz$')" = 1
 const INSTALL: [&str; 2] = ["apt-get update", "apt-get install -y less"];
 
 fn check(request: &str) {
-    let mirror = match debian::discover(None, std::env::var("RAPTOR_DEBIAN_MIRROR").ok().as_deref()) {
-        Ok(mirror) => mirror,
-        Err(MirrorError::Unknown) => return eprintln!("skipped: this machine names no Debian mirror"),
-        Err(err) => panic!("{err}"),
-    };
-    if let Err(err) = sandbox::check_host() {
-        return eprintln!("skipped: {err}");
-    }
+    let mirror = debian::discover(None, std::env::var("RAPTOR_DEBIAN_MIRROR").ok().as_deref()).unwrap();
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let test = Test {
         launcher: Launcher { exe: PathBuf::from(env!("CARGO_BIN_EXE_raptor")) },
@@ -110,7 +103,7 @@ impl Test {
         let client = Client::new(Settings::from_env()).unwrap();
         let pin = debian::pin(&client, mirror, request, 0, &mut |_| {}).unwrap();
         let wanted = debian::wanted(&pin.packages, std::slice::from_ref(mirror));
-        let paths = client.download_all(&wanted, &self.store, &|_| {}).unwrap();
+        let paths = client.download_all(&wanted, &self.store, &|_| {}, &Default::default()).unwrap();
         let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_string();
         (pin, paths.iter().map(name).collect())
     }

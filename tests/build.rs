@@ -1,5 +1,8 @@
 //! Building, end to end: projects on a real Debian base in a real sandbox, as root and as an ordinary user.
 
+// Clippy knows tests by their attribute only, and helpers of tests may unwrap too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::fs;

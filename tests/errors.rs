@@ -1,5 +1,8 @@
 //! What users do wrong, and what raptor says: a clear message with the place, status 1, nothing left behind.
 
+// Clippy knows tests by their attribute only, and helpers of tests may unwrap too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::fs;

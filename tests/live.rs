@@ -1,13 +1,16 @@
 //! The example's ISO: built as root and as an ordinary user from empty stores, compared, and rebuilt after a change.
 //! The boot tests start what is built here.
 
+// Clippy knows tests by their attribute only, and helpers of tests may unwrap too.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use common::{As, Project, iso};
+use common::{As, iso};
 
 #[test]
 fn root_and_an_ordinary_user_make_the_same_iso() {

@@ -45,15 +45,24 @@ impl Client {
         self.download_until(wanted, store, on_bytes, &AtomicBool::new(false))
     }
 
-    /// Fetches files, several at a time, and gives their paths in the same order. The first failure ends it.
+    /// Fetches files, several at a time, and gives their paths in the same order. The first failure ends it, and
+    /// so does `stop`.
     pub fn download_all(
         &self,
         wanted: &[Wanted],
         store: &Store,
         on_bytes: &(dyn Fn(u64) + Sync),
+        stop: &AtomicBool,
     ) -> Result<Vec<PathBuf>, Error> {
         let next = AtomicUsize::new(0);
+        // Set by the first failure too, which must not look like a stop to the caller.
         let cancel = AtomicBool::new(false);
+        let on_bytes = |more| {
+            if stop.load(Ordering::Relaxed) {
+                cancel.store(true, Ordering::Relaxed);
+            }
+            on_bytes(more);
+        };
         let failure = Mutex::new(None);
         let work = || {
             let mut done = Vec::new();
@@ -62,7 +71,7 @@ impl Client {
                 let Some(wanted) = wanted.get(idx).filter(|_| !cancel.load(Ordering::Relaxed)) else {
                     return done;
                 };
-                match self.download_until(wanted, store, on_bytes, &cancel) {
+                match self.download_until(wanted, store, &on_bytes, &cancel) {
                     Ok(path) => done.push((idx, path)),
                     Err(error) => {
                         let mut failure = failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -83,6 +92,7 @@ impl Client {
         });
         match failure.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
             Some(error) => Err(error),
+            None if done.len() < wanted.len() => Err(Error::Cancelled),
             None => {
                 done.sort();
                 Ok(done.into_iter().map(|(_, path)| path).collect())

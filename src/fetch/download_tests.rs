@@ -169,12 +169,15 @@ fn several_at_a_time() {
             wanted(&[origin.url(&path)], path.as_bytes())
         })
         .collect();
-    let paths = client().download_all(&all, &it.store, &|_| ()).unwrap();
+    let paths = client().download_all(&all, &it.store, &|_| (), &Default::default()).unwrap();
     for (wanted, path) in all.iter().zip(&paths) {
         assert_eq!(sha256(&std::fs::read(path).unwrap()), wanted.sha256);
     }
     assert_eq!(origin.seen().len(), 30, "two that want the same file share it");
-    assert_eq!(client().download_all(&[], &it.store, &|_| ()).unwrap(), Vec::<PathBuf>::new());
+    assert_eq!(
+        client().download_all(&[], &it.store, &|_| (), &Default::default()).unwrap(),
+        Vec::<PathBuf>::new()
+    );
 }
 
 #[test]
@@ -189,7 +192,7 @@ fn the_first_failure_ends_it() {
         .map(|path| wanted(&[origin.url(&path)], path.as_bytes()))
         .collect();
     all.insert(3, wanted(&[origin.url("/bad")], b"x"));
-    let error = client().download_all(&all, &it.store, &|_| ()).unwrap_err();
+    let error = client().download_all(&all, &it.store, &|_| (), &Default::default()).unwrap_err();
     assert_eq!(error.status(), Some(404));
     assert!(origin.seen().len() < 400, "the rest is not fetched");
 }

@@ -1,7 +1,7 @@
 //! Realizing one derivation whose inputs are there.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -9,7 +9,8 @@ use super::log::Log;
 use super::{Context, Goals, Progress, RealizeError, apt, bootstrap};
 use crate::derivation::{Attrs, Bootstrap, Derivation, DrvId, Layer, Outputs, Run, RunMount, Source, Step};
 use crate::fetch::debian::{self, Mirror};
-use crate::fetch::proxy::{MirrorAlias, Proxy, ProxyConfig, ProxyEvent};
+use crate::fetch::proxy::{MirrorAlias, Proxy, ProxyConfig, ProxyEvent, missing_bodies};
+use crate::fetch::{self, Wanted};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Capture, Event, Listeners, Mount, MountSource, Network, Report, Request};
 use crate::store::{Key, Realized, WorkDir};
@@ -91,13 +92,7 @@ struct Finished {
 
 impl Job<'_> {
     fn bootstrap(&self, it: &Bootstrap) -> Result<TreeHash, RealizeError> {
-        let wanted = debian::wanted(&it.packages, &self.mirrors(&it.mirror)?);
-        let total = wanted.iter().map(|it| it.size).sum();
-        let bytes = AtomicU64::new(0);
-        let paths = self.ctx.client.download_all(&wanted, &self.ctx.store, &|more| {
-            let bytes = bytes.fetch_add(more, Ordering::Relaxed) + more;
-            self.ctx.observer.event(Progress::Fetched { id: self.id, bytes, total: Some(total) });
-        })?;
+        let paths = self.fetch(&debian::wanted(&it.packages, &self.mirrors(&it.mirror)?))?;
         let debs: Vec<String> = paths.iter().map(|path| tree_name(path)).collect();
         let plan = bootstrap::steps(&it.mirror, &it.suite, &it.components, &it.packages, &debs);
         let request = Request {
@@ -120,7 +115,18 @@ impl Job<'_> {
         let mut request = self.request(lower, Capture::Layer, network, it.epoch);
         request.run_files.insert("apt.conf".to_owned(), apt::apt_conf().to_owned());
         request.steps = it.steps.iter().map(sandbox_step).collect();
-        let finished = self.sandbox(request, runs.then(|| self.proxy_config(it, goals)))?;
+        let config = runs.then(|| self.proxy_config(it, goals));
+        if let Some(config) = &config
+            && !self.ctx.options.offline
+        {
+            // All at once is faster than one by one, as the programs will ask for them. What cannot be had may not be
+            // asked for; if it is, the proxy says so.
+            let wanted = missing_bodies(&config.recorded, &config.mirrors, &self.ctx.store)?;
+            if let Err(RealizeError::Cancelled) = self.fetch(&wanted) {
+                return Err(RealizeError::Cancelled);
+            }
+        }
+        let finished = self.sandbox(request, config)?;
         let network = finished.used.clone();
         if network != it.network {
             (goals.recorder)(&it.name, &network)?;
@@ -137,6 +143,20 @@ impl Job<'_> {
         let finished = self.sandbox(request, None)?;
         let info = finished.report.outputs.get(OUTPUT).ok_or(RealizeError::NoOutput)?;
         self.register(&finished.work, &Path::new("out").join(OUTPUT), info)
+    }
+
+    /// Downloads files into the store, with progress.
+    fn fetch(&self, wanted: &[Wanted]) -> Result<Vec<PathBuf>, RealizeError> {
+        let total = wanted.iter().map(|it| it.size).sum();
+        let bytes = AtomicU64::new(0);
+        let on_bytes = |more| {
+            let bytes = bytes.fetch_add(more, Ordering::Relaxed) + more;
+            self.ctx.observer.event(Progress::Fetched { id: self.id, bytes, total: Some(total) });
+        };
+        match self.ctx.client.download_all(wanted, &self.ctx.store, &on_bytes, self.ctx.cancel) {
+            Err(fetch::Error::Cancelled) => Err(RealizeError::Cancelled),
+            other => Ok(other?),
+        }
     }
 
     fn request(&self, lower: Vec<String>, capture: Capture, network: Network, epoch: i64) -> Request {

@@ -344,7 +344,7 @@ fn bodies_can_be_fetched_before_the_build() {
     let urls: Vec<_> = wanted.iter().flat_map(|wanted| wanted.urls.clone()).collect();
     assert_eq!(urls, [origin.url("/real/a"), "http://origin.example/b".to_owned()]);
     let client = client_with(&[("origin.example:80", world.origin)]);
-    client.download_all(&wanted, &world.store, &|_| ()).unwrap();
+    client.download_all(&wanted, &world.store, &|_| (), &Default::default()).unwrap();
     assert_eq!(missing_bodies(&world.recorded, &[mirror], &world.store).unwrap(), []);
     // Only the POST still needs the network.
     world.offline = true;
