@@ -2,24 +2,25 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use fs_err as fs;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+
+use super::id::hash_id;
 
 /// Written before every node, so that a change of the encoding changes every hash.
 const DOMAIN: &[u8] = b"raptor-tree-1\0";
 /// Above this many bytes a file is read through a map and hashed by several threads.
 const LARGE: u64 = 1 << 20;
 
-/// Hash of a tree.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TreeHash([u8; 32]);
+hash_id! {
+    /// Hash of a tree.
+    TreeHash, "the hash of a tree"
+}
 
 /// A hash with the size of what it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +68,7 @@ pub fn hash_tree(path: &Path, owner: Owner) -> Result<TreeInfo, TreeError> {
     let mut info = Summary::default();
     let mut links = HashMap::new();
     let hash = info.digest(&root, Path::new(""), &mut links);
-    Ok(TreeInfo { hash: TreeHash(hash), entries: info.entries, bytes: info.bytes })
+    Ok(TreeInfo { hash: TreeHash::new(hash), entries: info.entries, bytes: info.bytes })
 }
 
 /// The hash that an imported file with this content has.
@@ -85,7 +86,7 @@ pub fn hash_imported(content: &[u8], executable: bool) -> TreeInfo {
     let node = Node { meta, xattrs: Vec::new(), content: Content::File(*blake3::hash(content).as_bytes()) };
     let mut info = Summary::default();
     let hash = info.digest(&node, Path::new(""), &mut HashMap::new());
-    TreeInfo { hash: TreeHash(hash), entries: info.entries, bytes: info.bytes }
+    TreeInfo { hash: TreeHash::new(hash), entries: info.entries, bytes: info.bytes }
 }
 
 /// Mode that an imported file or directory gets.
@@ -299,46 +300,5 @@ impl Encoder {
 
     fn finish(self) -> [u8; 32] {
         *self.0.finalize().as_bytes()
-    }
-}
-
-impl TreeHash {
-    /// The 32 bytes.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for TreeHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
-    }
-}
-
-impl fmt::Debug for TreeHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TreeHash({self})")
-    }
-}
-
-impl FromStr for TreeHash {
-    type Err = blake3::HexError;
-
-    fn from_str(s: &str) -> Result<TreeHash, blake3::HexError> {
-        Ok(TreeHash(*blake3::Hash::from_hex(s)?.as_bytes()))
-    }
-}
-
-impl Serialize for TreeHash {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for TreeHash {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<TreeHash, D::Error> {
-        let text = String::deserialize(d)?;
-        text.parse()
-            .map_err(|_| serde::de::Error::custom(format!("`{text}` is not a 64-digit hexadecimal hash")))
     }
 }
