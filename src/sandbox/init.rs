@@ -56,6 +56,7 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
     let Life { request, kind, stdio, engine, map, ground, notes } = life;
     super::process::unshare(rustix::thread::UnshareFlags::NEWNS).context(|| "cannot copy the mounts")?;
     rustix::system::sethostname(b"raptor").context(|| "cannot set the host name")?;
+    rustix::system::setdomainname(b"(none)").context(|| "cannot set the domain name")?;
     network::set_up(request.network, engine)?;
     let root = root::enter(request, ground, map)?;
     // Programs must not look into this process, which can do more than they.

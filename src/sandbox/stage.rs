@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use fs_err as fs;
 use rustix::process::{Gid, Pid, Uid, WaitOptions};
 use rustix::thread::UnshareFlags;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::error::{Context, Fault, Trouble};
 use super::ground;
@@ -101,9 +102,10 @@ fn start_init(life: init::Life<'_>) -> i32 {
         process::unshare(UnshareFlags::NEWPID).context(|| "cannot make a process namespace")?;
         // The uptime is a small leak and old kernels cannot hide it, so failing here is no failure.
         if process::unshare(UnshareFlags::NEWTIME).is_ok() {
-            let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
-            let seconds = uptime.split('.').next().and_then(|s| s.parse::<i64>().ok()).unwrap_or(0);
-            let offsets = format!("monotonic -{seconds} 0\nboottime -{seconds} 0\n");
+            // They differ by the time that the machine was suspended.
+            let [monotonic, boottime] =
+                [ClockId::Monotonic, ClockId::Boottime].map(|it| clock_gettime(it).tv_sec);
+            let offsets = format!("monotonic -{monotonic} 0\nboottime -{boottime} 0\n");
             let _ = fs::write("/proc/self/timens_offsets", offsets);
         }
         match process::fork_bound().context(|| "fork")? {

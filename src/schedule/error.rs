@@ -39,9 +39,9 @@ pub enum RealizeError {
     /// All steps succeeded, but not without the network.
     #[error("{} of the network could not be answered from the lock", count(refused.len()))]
     Network {
-        /// The requests, with the step that made each (counted from 1).
+        /// The requests.
         refused: Vec<Refusal>,
-        /// The step that was running when the first was refused, counted from 1, with its text.
+        /// The first step that made one of them, counted from 1, with its text.
         step: Option<(usize, String)>,
     },
     /// The sandbox failed.

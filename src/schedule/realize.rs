@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::log::Log;
 use super::{Context, Goals, Progress, RealizeError, apt, bootstrap};
 use crate::derivation::{Attrs, Bootstrap, Derivation, DrvId, Layer, Outputs, Run, RunMount, Source, Step};
 use crate::fetch::debian::{self, Mirror};
-use crate::fetch::proxy::{MirrorAlias, Proxy, ProxyConfig, ProxyEvent, missing_bodies};
+use crate::fetch::proxy::{MirrorAlias, Proxy, ProxyConfig, ProxyEvent, Refusal, missing_bodies};
 use crate::fetch::{self, Wanted};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Capture, Event, Listeners, Mount, MountSource, Network, Report, Request};
@@ -44,7 +44,7 @@ pub fn realize_one(
         return Ok(Built { output: realized.output, reused: true });
     }
     let begin = std::time::Instant::now();
-    let job = Job { ctx, id, bytes: Arc::default() };
+    let job = Job { ctx, id, watch: Arc::default() };
     let (output, key) = match resolved {
         Derivation::Source(source) => (source.tree, key),
         Derivation::Bootstrap(it) => (job.bootstrap(it)?, key),
@@ -79,8 +79,40 @@ fn realize_source(
 struct Job<'a> {
     ctx: &'a Context<'a>,
     id: DrvId,
-    /// Fetched for its RUN steps so far.
-    bytes: Arc<AtomicU64>,
+    watch: Arc<Watch>,
+}
+
+/// What the proxy's threads tell of a layer being built.
+#[derive(Default)]
+struct Watch {
+    /// Fetched for RUN steps so far.
+    bytes: AtomicU64,
+    /// The step that is running.
+    step: AtomicUsize,
+    /// The step that was running when a URL was first refused.
+    refused: Mutex<BTreeMap<String, usize>>,
+}
+
+impl Watch {
+    fn hear(&self, event: ProxyEvent<'_>) {
+        match event {
+            ProxyEvent::Bytes(more) => {
+                self.bytes.fetch_add(more, Ordering::Relaxed);
+            }
+            ProxyEvent::Refused { url } => {
+                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                refused.entry(url.to_owned()).or_insert_with(|| self.step.load(Ordering::Relaxed));
+            }
+            ProxyEvent::Replayed { .. } | ProxyEvent::Fetched { .. } => {}
+        }
+    }
+
+    /// The first step that made one of these requests.
+    fn step_of(&self, refusals: &[Refusal]) -> usize {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let steps = refusals.iter().filter_map(|it| refused.get(&it.url));
+        steps.min().copied().unwrap_or_else(|| self.step.load(Ordering::Relaxed))
+    }
 }
 
 /// What a sandbox did, with the directory that holds it.
@@ -187,6 +219,7 @@ impl Job<'_> {
 
     /// Runs a sandbox in a fresh work directory, with log, progress and, if wanted, the recording proxy.
     fn sandbox(&self, mut request: Request, proxy: Option<ProxyConfig>) -> Result<Finished, RealizeError> {
+        sandbox::check_host()?;
         let work = self.ctx.store.work_dir()?;
         request.work = work.path().join("sandbox");
         fs_err::create_dir(&request.work)?;
@@ -208,7 +241,6 @@ impl Job<'_> {
         proxy: Option<ProxyConfig>,
     ) -> Result<(Report, Vec<NetworkEntry>), RealizeError> {
         let texts: Vec<String> = request.steps.iter().map(step_text).collect();
-        let step = AtomicUsize::new(0);
         let mut log = Log::create(work.path(), &self.id, &self.ctx.store)?;
         let mut log_error = None;
         let mut running: Option<Proxy> = None;
@@ -225,7 +257,7 @@ impl Job<'_> {
         let mut on_event = |event: Event| {
             let logged = match &event {
                 Event::StepStarted { idx } => {
-                    step.store(*idx, Ordering::Relaxed);
+                    self.watch.step.store(*idx, Ordering::Relaxed);
                     let text = texts.get(*idx).map_or("", String::as_str);
                     let of = texts.len();
                     self.ctx.observer.event(Progress::Step { id: self.id, number: idx + 1, of, text });
@@ -234,7 +266,7 @@ impl Job<'_> {
                 Event::StepDone { .. } => Ok(()),
                 Event::Output(bytes) => {
                     self.ctx.observer.event(Progress::Output { id: self.id, bytes });
-                    let fetched = self.bytes.load(Ordering::Relaxed);
+                    let fetched = self.watch.bytes.load(Ordering::Relaxed);
                     if fetched > 0 {
                         self.ctx.observer.event(Progress::Fetched {
                             id: self.id,
@@ -252,6 +284,10 @@ impl Job<'_> {
         let serve: Option<&mut dyn FnMut(Listeners)> =
             if request.network == Network::Proxy { Some(&mut serve) } else { None };
         let result = sandbox::run(&self.ctx.launcher, request, serve, self.ctx.cancel, &mut on_event);
+        // An interrupted build does not wait for bodies that are still coming.
+        if matches!(result, Err(sandbox::Error::Cancelled)) {
+            running = None;
+        }
         let outcome = running.map(Proxy::finish);
         let (used, refused) = outcome.map(|it| (it.used, it.refused)).unwrap_or_default();
         let tail = log.finish()?;
@@ -266,7 +302,7 @@ impl Job<'_> {
             }
             Err(error) => Err(error.into()),
             Ok(_) if !refused.is_empty() => {
-                let idx = step.load(Ordering::Relaxed);
+                let idx = self.watch.step_of(&refused);
                 Err(RealizeError::Network { refused, step: Some((idx + 1, text(idx))) })
             }
             Ok(report) => match log_error {
@@ -293,12 +329,8 @@ impl Job<'_> {
     }
 
     fn proxy_config(&self, it: &Layer<Outputs>, goals: &Goals<'_>) -> ProxyConfig {
-        let bytes = self.bytes.clone();
-        let on_event = Arc::new(move |event: ProxyEvent<'_>| {
-            if let ProxyEvent::Bytes(more) = event {
-                bytes.fetch_add(more, Ordering::Relaxed);
-            }
-        });
+        let watch = self.watch.clone();
+        let on_event = Arc::new(move |event: ProxyEvent<'_>| watch.hear(event));
         let aliases = base_mirror(goals, self.id).map(|seen| {
             let fetch_from = (self.ctx.mirror)().map_or_else(|_| seen.to_owned(), |mirror| mirror.url);
             MirrorAlias { seen: seen.to_owned(), fetch_from }
@@ -334,7 +366,7 @@ fn sandbox_step(step: &Step<Outputs>) -> sandbox::Step {
     match step {
         Step::Run { argv, env, cwd } => {
             let mut env = env.clone();
-            env.entry("APT_CONFIG".to_owned()).or_insert_with(|| "/run/raptor/apt.conf".to_owned());
+            env.entry("APT_CONFIG".to_owned()).or_insert_with(|| apt::APT_CONF.to_owned());
             sandbox::Step::Run { argv: argv.clone(), env, cwd: cwd.clone() }
         }
         Step::Workdir { path } => sandbox::Step::Workdir { path: path.clone() },

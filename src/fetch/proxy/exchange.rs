@@ -89,8 +89,13 @@ impl Exchange {
         let reason = "HTTPS is not recorded yet".to_owned();
         let key = Key { url: url.clone(), method: "CONNECT".into(), accept: None, body: None };
         let text = format!("{reason}: {url}");
-        self.table.refuse(key, Refusal { method: "CONNECT".into(), url, reason });
+        self.refuse(key, Refusal { method: "CONNECT".into(), url, reason });
         text
+    }
+
+    fn refuse(&self, key: Key, refusal: Refusal) {
+        (self.on_event)(ProxyEvent::Refused { url: &refusal.url });
+        self.table.refuse(key, refusal);
     }
 
     /// Answers a request; true if the connection can be used again.
@@ -121,7 +126,7 @@ impl Exchange {
             },
         };
         let text = format!("{method} {url}: {reason}");
-        self.table.refuse(key, Refusal { method, url, reason });
+        self.refuse(key, Refusal { method, url, reason });
         match failure.answer {
             Some((start, body)) if !reply.is_on_its_way() => {
                 reply.begin(start);

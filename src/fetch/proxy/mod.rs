@@ -82,6 +82,11 @@ pub enum ProxyEvent<'a> {
         /// Size of the body.
         size: u64,
     },
+    /// A request gets no answer that can be kept; a later try may still succeed.
+    Refused {
+        /// As the client asked for it.
+        url: &'a str,
+    },
     /// So many more bytes came from the network.
     Bytes(u64),
 }
