@@ -5,19 +5,14 @@ use std::process::ExitCode;
 use super::args::Targets;
 use super::errors::CliError;
 use super::project::Project;
-use super::realize::print_results;
+use super::realize::{print_results, would_realize};
 use super::session::Session;
 
 pub fn main(session: &Session, args: &Targets) -> Result<ExitCode, CliError> {
     let project = Project::open(session, &args.targets)?;
     let (evaluated, ids) = project.derivations(session, &args.targets)?;
     if session.global.no_act {
-        for id in evaluated.evaluator.closure(&ids) {
-            if let Some(derivation) = evaluated.evaluator.derivations.get(&id) {
-                session.ui.info(&format!("would realize {} {id}", derivation.name()));
-            }
-        }
-        return Ok(ExitCode::SUCCESS);
+        return Ok(would_realize(session, &evaluated, &ids));
     }
     let (store, realization) = session.realize(&project, &evaluated, &ids)?;
     if args.json {

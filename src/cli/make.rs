@@ -29,6 +29,18 @@ pub fn main(session: &Session, args: &Make) -> Result<ExitCode, CliError> {
     let wanted = wanted(&project, &args.targets)?;
     let jobs = wanted.jobs.iter().map(|name| project.job(name)).collect::<Result<Vec<_>, _>>()?;
     let builds = wanted.builds.iter().map(|name| project.module(name)).collect::<Result<Vec<_>, _>>()?;
+    if jobs.is_empty() && builds.is_empty() {
+        return Err(CliError::Usage(format!("{} has no jobs", args.file.display())));
+    }
+    let mut outputs = BTreeMap::new();
+    for job in &jobs {
+        for output in job.sources.get("output").into_iter().flatten() {
+            if let Some(other) = outputs.insert(project.output(&output.path), &job.name) {
+                let path = output.path.display();
+                return Err(CliError::Other(format!("jobs `{other}` and `{}` both write {path}", job.name)));
+            }
+        }
+    }
     if session.global.no_act {
         jobs.iter().for_each(|job| session.ui.info(&would_run(job)));
         wanted.builds.iter().for_each(|name| session.ui.info(&format!("Would build {name}")));

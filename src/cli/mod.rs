@@ -68,6 +68,8 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     };
     match result {
         Ok(code) => code,
+        // Whoever reads our output has seen enough.
+        Err(CliError::Io(err)) if err.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(err) => {
             if cancel.load(Ordering::Relaxed) {
                 ui.error("interrupted");
@@ -81,9 +83,21 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
 
 /// The first SIGINT, SIGTERM or SIGHUP asks for an orderly end, the second does not wait for it.
 fn watch_signals(cancel: &Arc<AtomicBool>) -> std::io::Result<()> {
+    let ignored = ignored_signals();
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
+        // `nohup` and shells that start us in the background mean it.
+        if ignored & (1 << (signal - 1)) != 0 {
+            continue;
+        }
         signal_hook::flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), cancel.clone())?;
         signal_hook::flag::register(signal, cancel.clone())?;
     }
     Ok(())
+}
+
+/// Signals that this process was started to ignore, as a mask; see proc(5), `SigIgn`.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|it| u64::from_str_radix(it.trim(), 16).ok()).unwrap_or(0)
 }

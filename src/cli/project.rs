@@ -107,20 +107,46 @@ impl Project {
 
     /// Keeps what a layer saw of the network.
     pub fn record(&self, layer: &str, entries: &[NetworkEntry]) -> Result<(), LockError> {
-        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-        match entries.is_empty() {
-            true => lock.layers.remove(layer),
-            false => lock.layers.insert(layer.to_owned(), entries.to_vec()),
-        };
-        lock.save(&self.lock_file)
+        self.change_lock(|lock| {
+            match entries.is_empty() {
+                true => lock.layers.remove(layer),
+                false => lock.layers.insert(layer.to_owned(), entries.to_vec()),
+            };
+        })
+    }
+
+    /// Changes the lock on disk as it is now: other processes write to it, too.
+    fn change_lock(&self, change: impl FnOnce(&mut Lock)) -> Result<(), LockError> {
+        let mut ours = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        // The directory is locked, for saving replaces the file. Where that is not possible, saving fails as well.
+        let dir = self.lock_file.parent().and_then(|dir| std::fs::File::open(dir).ok());
+        let _alone =
+            dir.as_ref().map(|dir| rustix::fs::flock(dir, rustix::fs::FlockOperation::LockExclusive));
+        let mut lock = Lock::load(&self.lock_file)?;
+        change(&mut lock);
+        lock.save(&self.lock_file)?;
+        *ours = lock;
+        Ok(())
     }
 
     /// The module that a name of the command line or of Raptor.toml means.
     pub fn module(&self, name: &str) -> Result<ModuleId, CliError> {
-        let parsed: ModuleName =
-            name.parse().map_err(|err| CliError::Other(format!("`{name}` is not a module name: {err}")))?;
+        let parsed: ModuleName = self
+            .without_file_name(name)
+            .parse()
+            .map_err(|err| CliError::Other(format!("`{name}` is not a module name: {err}")))?;
         program::resolve(&self.files, &parsed, Path::new(""), Extension::Rapt)
             .map_err(|err| CliError::Other(format!("{name}: {err}")))
+    }
+
+    /// `./dir/a.rapt`, as shells complete it, is the module `dir.a`.
+    fn without_file_name(&self, name: &str) -> String {
+        let path = Path::new(name.strip_prefix("./").unwrap_or(name));
+        let is_file = path.extension().is_some_and(|it| it == "rapt") && path.is_relative();
+        match is_file && self.files.kind(path) == Some(FileKind::File) {
+            true => path.with_extension("").display().to_string().replace('/', "."),
+            false => name.to_owned(),
+        }
     }
 
     /// A module, or failing that a job.
@@ -233,9 +259,10 @@ impl Project {
                 debian::pin(&session.client()?, &mirror, &request, now(), &mut on_progress).map_err(fail)?
             };
             busy.finish_and_clear();
-            let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
-            lock.debian.insert(reference.clone(), pin);
-            lock.save(&self.lock_file)?;
+            self.change_lock(|lock| {
+                // Another process may have been quicker; its choice stands.
+                lock.debian.entry(reference.clone()).or_insert(pin);
+            })?;
         }
         Ok(())
     }

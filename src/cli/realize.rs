@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::args::Realize;
 use super::errors::CliError;
-use super::project::Project;
+use super::project::{Evaluated, Project};
 use super::session::Session;
 use crate::derivation::{Derivation, DrvId};
 use crate::schedule::{self, Goals, Realization};
@@ -21,6 +21,9 @@ pub fn main(session: &Session, args: &Realize) -> Result<ExitCode, CliError> {
         None => {
             let project = Project::open(session, &args.targets)?;
             let (evaluated, ids) = project.derivations(session, &args.targets)?;
+            if session.global.no_act {
+                return Ok(would_realize(session, &evaluated, &ids));
+            }
             let (store, realization) = session.realize(&project, &evaluated, &ids)?;
             print_results(&args.targets, &ids, &realization, &store, args.json)?;
             Ok(ExitCode::SUCCESS)
@@ -51,12 +54,22 @@ fn by_id(session: &Session, args: &Realize, ids: &[DrvId]) -> Result<ExitCode, C
         goals: ids,
         recorder: &recorder,
     };
-    let realization = session.realize_with(&store, &goals, None).map_err(|failures| {
+    let realization = session.realize_with(&store, &goals, None, false).map_err(|failures| {
         let places = failures.iter().map(|_| None).collect();
         CliError::Failed { failures, places }
     })?;
     print_results(&args.targets, ids, &realization, &store, args.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says what a build would look at, inputs first.
+pub fn would_realize(session: &Session, evaluated: &Evaluated<'_>, ids: &[DrvId]) -> ExitCode {
+    for id in evaluated.evaluator.closure(ids) {
+        if let Some(derivation) = evaluated.evaluator.derivations.get(&id) {
+            session.ui.info(&format!("would realize {} {id}", derivation.name()));
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// Prints the store path of each target, or all about it as JSON.

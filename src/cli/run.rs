@@ -32,11 +32,11 @@ pub fn main(session: &Session, args: &Run) -> Result<ExitCode, CliError> {
     let (evaluated, (stack, argv, mounts)) =
         project.evaluate(session, |evaluator| evaluator.host_job(&job))?;
     let goals = goals(&stack, &mounts);
-    let (store, realization) = session.realize(&project, &evaluated, &goals)?;
     if session.global.no_act {
         session.ui.info(&format!("would run {}", argv.join(" ")));
         return Ok(ExitCode::SUCCESS);
     }
+    let (store, realization) = session.realize(&project, &evaluated, &goals)?;
     let container = Container {
         stack: &stack,
         argv: &argv,

@@ -10,7 +10,7 @@ use super::project::{Evaluated, Project};
 use super::ui::Ui;
 use crate::derivation::DrvId;
 use crate::fetch::debian::mirror::{self, Mirror, MirrorError};
-use crate::fetch::{Client, Settings};
+use crate::fetch::{self, Client, Settings};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Launcher};
 use crate::schedule::{self, Context, Goals, Options, Realization};
@@ -45,7 +45,7 @@ impl Session {
 
     /// Whether the lock may change.
     pub fn may_record(&self) -> bool {
-        !(self.global.locked || self.global.frozen || self.offline())
+        !(self.global.locked || self.global.frozen || self.global.no_act || self.offline())
     }
 
     /// Whether the network may be used.
@@ -55,8 +55,11 @@ impl Session {
 
     /// The way to the network.
     pub fn client(&self) -> Result<Client, CliError> {
-        let settings = Settings { offline: self.offline(), ..Settings::from_env() };
-        Client::new(settings).map_err(|err| CliError::Other(err.to_string()))
+        self.client_of().map_err(|err| CliError::Other(err.to_string()))
+    }
+
+    fn client_of(&self) -> Result<Client, fetch::Error> {
+        Client::new(Settings { offline: self.offline(), ..Settings::from_env() })
     }
 
     /// Realizes derivations of an evaluation and keeps the lock up to date.
@@ -81,7 +84,8 @@ impl Session {
             recorder: &recorder,
         };
         let color = self.ui.color();
-        let result = self.realize_with(&store, &request, project.mirror_setting().as_deref());
+        let mirror = project.mirror_setting();
+        let result = self.realize_with(&store, &request, mirror.as_deref(), self.may_record());
         let realization = result.map_err(|failures| {
             let evaluator = &evaluated.evaluator;
             let places = failures
@@ -99,10 +103,13 @@ impl Session {
         store: &Store,
         goals: &Goals<'_>,
         mirror: Option<&str>,
+        record: bool,
     ) -> Result<Realization, Vec<schedule::Failure>> {
-        let setup = |error| vec![schedule::Failure { id: goals.goals[0], name: "set-up".to_owned(), error }];
-        let settings = Settings { offline: self.offline(), ..Settings::from_env() };
-        let client = Client::new(settings).map_err(|err| setup(err.into()))?;
+        let client = self.client_of().map_err(|err| {
+            let failed =
+                |id: &DrvId| schedule::Failure { id: *id, name: "set-up".to_owned(), error: err.into() };
+            goals.goals.first().map(failed).into_iter().collect::<Vec<_>>()
+        })?;
         let jobs = self.global.jobs.or_else(|| std::thread::available_parallelism().ok());
         let find_mirror = || discover_mirror(mirror);
         let context = Context {
@@ -113,7 +120,7 @@ impl Session {
             options: Options {
                 jobs: jobs.map_or(1, usize::from),
                 keep_going: self.global.keep_going,
-                record: self.may_record(),
+                record,
                 offline: self.offline(),
             },
             cancel: &self.cancel,

@@ -238,10 +238,12 @@ impl Observer for Ui {
                     self.info(&line);
                 }
             }
-            Progress::Failed { id, .. } => {
+            Progress::Failed { id, derivation } => {
                 if let Some(bar) = self.state().bars.remove(&id) {
                     bar.finish_and_clear();
                 }
+                // The reasons come at the end, which others may keep waiting.
+                self.info(&format!("failed {}", derivation.name()));
             }
         }
     }

@@ -72,6 +72,8 @@ impl Evaluator<'_> {
     /// The stack of a module whose base, if it is a module, is done.
     fn finish(&mut self, module: &ModuleId) -> Result<Stack, Failed> {
         let program = self.program(module)?;
+        // Before the base, whose absence must not hide what is wrong here.
+        let steps = self.steps(&program.actions);
         let mut stack = match &program.from {
             None => Vec::new(),
             Some(Spanned { value: Base::Debian(reference), .. }) => self.debian(reference)?,
@@ -83,7 +85,7 @@ impl Evaluator<'_> {
             }
         };
         let name = layer_name(module);
-        let (steps, spans) = self.steps(&program.actions)?;
+        let (steps, spans) = steps?;
         let below = stack.last();
         let epoch = below.map_or(DEFAULT_EPOCH, |it| it.epoch);
         let layer = Layer {

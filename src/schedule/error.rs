@@ -82,6 +82,9 @@ pub enum RealizeError {
     /// A run did not report its output.
     #[error("the run has no output")]
     NoOutput,
+    /// A bug.
+    #[error("raptor panicked; this is a bug")]
+    Panicked,
     /// Stopped from outside.
     #[error("interrupted")]
     Cancelled,

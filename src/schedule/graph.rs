@@ -55,7 +55,9 @@ fn worker(ctx: &Context<'_>, goals: &Goals<'_>, tasks: &Receiver<Task>, events: 
         let begin = Instant::now();
         let Some(derivation) = goals.derivations.get(&id) else { continue };
         ctx.observer.event(Progress::Started { id, derivation });
-        let result = realize_one(ctx, goals, id, &resolved);
+        // A panic is a bug, but it must not leave the loop waiting for this derivation.
+        let realized = std::panic::AssertUnwindSafe(|| realize_one(ctx, goals, id, &resolved));
+        let result = std::panic::catch_unwind(realized).unwrap_or(Err(RealizeError::Panicked));
         let _ = events.send(Event::Finished { id, result, elapsed: begin.elapsed() });
     }
 }

@@ -25,6 +25,9 @@ pub struct Built {
     pub reused: bool,
 }
 
+/// How often a derivation that another process realizes is looked at.
+const LOCK_POLL: std::time::Duration = std::time::Duration::from_millis(50);
+
 /// Name of the only output of a run.
 const OUTPUT: &str = "output";
 
@@ -39,7 +42,14 @@ pub fn realize_one(
         return Ok(Built { output: realize_source(ctx, goals, id, source)?, reused: false });
     }
     let key = Key::new(resolved.key());
-    let _lock = ctx.store.lock(&key)?;
+    let _lock = loop {
+        match ctx.store.try_lock(&key)? {
+            Some(lock) => break lock,
+            None if ctx.cancel.load(Ordering::Relaxed) => return Err(RealizeError::Cancelled),
+            // Another process realizes it; its result will do.
+            None => std::thread::sleep(LOCK_POLL),
+        }
+    };
     if let Some(realized) = ctx.store.realized(&key)? {
         return Ok(Built { output: realized.output, reused: true });
     }
@@ -159,7 +169,11 @@ impl Job<'_> {
             }
         }
         let finished = self.sandbox(request, config)?;
-        let network = finished.used.clone();
+        // A locked build replays from what the lock has; that it needed less is no reason to change it.
+        let network = match self.ctx.options.record {
+            true => finished.used.clone(),
+            false => it.network.clone(),
+        };
         if network != it.network {
             (goals.recorder)(&it.name, &network)?;
         }

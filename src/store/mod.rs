@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use fs_err as fs;
+use rustix::fs::FlockOperation;
 
 use crate::tree::{self, Owner, TreeError, TreeHash, TreeInfo};
 
@@ -144,7 +145,8 @@ impl Store {
 
     /// Moves a finished tree into the store and registers it. `from` must be on the store's file system.
     pub fn register(&self, from: &Path, info: &TreeInfo) -> Result<()> {
-        let _lock = KeyLock::wait(&self.root.join("locks").join(format!("tree-{}", info.hash)))?;
+        let lock = self.root.join("locks").join(format!("tree-{}", info.hash));
+        let _lock = KeyLock::take(&lock, FlockOperation::LockExclusive)?;
         if self.info(&info.hash)?.is_some() {
             return Ok(());
         }
@@ -200,9 +202,12 @@ impl Store {
         Ok(self.path(&info.hash))
     }
 
-    /// Waits until no other process or thread realizes `key`.
-    pub fn lock(&self, key: &Key) -> Result<KeyLock> {
-        KeyLock::wait(&self.root.join("locks").join(key.to_string()))
+    /// The exclusive right to realize `key`; nothing while another process or thread has it.
+    pub fn try_lock(&self, key: &Key) -> Result<Option<KeyLock>> {
+        KeyLock::take(
+            &self.root.join("locks").join(key.to_string()),
+            FlockOperation::NonBlockingLockExclusive,
+        )
     }
 
     /// Where the derivation with this id is kept.

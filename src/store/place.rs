@@ -6,7 +6,7 @@ use std::path::Path;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use super::{Result, Store, record};
+use super::{Error, Result, Store, record};
 use crate::tree::TreeHash;
 
 /// A tree that is wanted outside the store.
@@ -19,8 +19,8 @@ struct Seen {
     tree: TreeHash,
     inode: u64,
     size: u64,
-    mtime: (i64, i64),
-    ctime: (i64, i64),
+    /// Of a file only: a directory changes whenever somebody puts something into it, and is ours all the same.
+    times: Option<[(i64, i64); 2]>,
 }
 
 impl Placed {
@@ -39,8 +39,10 @@ impl Store {
         Ok(stat.is_file() && known == Some(seen(placed, &stat)))
     }
 
-    /// Copies a tree to `dest`, in one step for whoever looks; missing parents are made.
+    /// Copies a tree to `dest`, in one step for whoever looks; missing parents are made. A directory in its place
+    /// is replaced only if it is empty or an earlier copy.
     pub fn place(&self, placed: &Placed, dest: &Path) -> Result<()> {
+        self.check_place(placed, dest)?;
         let parent = dest.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent)?;
         let temp = tempfile::Builder::new().prefix(".raptor-").tempdir_in(parent)?;
@@ -50,12 +52,30 @@ impl Store {
             fs::rename(dest, temp.path().join("old"))?;
         }
         fs::rename(&copy, dest)?;
-        let stat = fs::symlink_metadata(dest)?;
-        if stat.is_file() {
-            let text = serde_json::to_vec(&seen(placed, &stat)).map_err(std::io::Error::from)?;
-            self.write_state("placed", &name(dest), &text)?;
+        let text =
+            serde_json::to_vec(&seen(placed, &fs::symlink_metadata(dest)?)).map_err(std::io::Error::from)?;
+        self.write_state("placed", &name(dest), &text)
+    }
+
+    /// Refuses to put a copy over a directory that somebody else made.
+    fn check_place(&self, placed: &Placed, dest: &Path) -> Result<()> {
+        let Ok(stat) = std::fs::symlink_metadata(dest) else { return Ok(()) };
+        if !stat.is_dir() {
+            return Ok(());
         }
-        Ok(())
+        let refuse = |reason: &str| {
+            let message = format!("{} is a directory {reason}", dest.display());
+            Err(Error::Io(std::io::Error::new(std::io::ErrorKind::AlreadyExists, message)))
+        };
+        if !fs::symlink_metadata(self.path(&placed.0))?.is_dir() {
+            return refuse("and the output is a file");
+        }
+        let known: Option<Seen> = record::read(&self.state_file("placed", &name(dest))).unwrap_or_default();
+        let ours = known.is_some_and(|it| it.times.is_none() && it.inode == stat.ino());
+        match ours || fs::read_dir(dest)?.next().is_none() {
+            true => Ok(()),
+            false => refuse("that raptor did not make; move it away, or choose another output"),
+        }
     }
 }
 
@@ -67,9 +87,8 @@ fn seen(placed: &Placed, stat: &std::fs::Metadata) -> Seen {
     Seen {
         tree: placed.0,
         inode: stat.ino(),
-        size: stat.size(),
-        mtime: (stat.mtime(), stat.mtime_nsec()),
-        ctime: (stat.ctime(), stat.ctime_nsec()),
+        size: if stat.is_file() { stat.size() } else { 0 },
+        times: stat.is_file().then(|| [(stat.mtime(), stat.mtime_nsec()), (stat.ctime(), stat.ctime_nsec())]),
     }
 }
 
@@ -98,5 +117,7 @@ fn copy_file(from: &Path, to: &Path) -> Result<()> {
         drop((source, dest));
         fs::copy(from, to)?;
     }
+    // The record of the copy must not outlive a copy that a power cut has torn.
+    fs::File::open(to)?.sync_all()?;
     Ok(())
 }

@@ -74,12 +74,14 @@ pub struct KeyLock {
 }
 
 impl KeyLock {
-    pub(super) fn wait(file: &Path) -> Result<KeyLock> {
+    /// Takes the lock; `None` if `how` does not wait and another has it.
+    pub(super) fn take(file: &Path, how: FlockOperation) -> Result<Option<KeyLock>> {
         let held = fs::OpenOptions::new().create(true).truncate(false).write(true).open(file)?.into_parts().0;
         loop {
-            match rustix::fs::flock(&held, FlockOperation::LockExclusive) {
-                Ok(()) => return Ok(KeyLock { _held: held }),
+            match rustix::fs::flock(&held, how) {
+                Ok(()) => return Ok(Some(KeyLock { _held: held })),
                 Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
                 Err(err) => return Err(std::io::Error::from(err).into()),
             }
         }

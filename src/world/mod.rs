@@ -38,6 +38,10 @@ impl World for Files {
     fn read(&self, path: &Path) -> Result<Arc<str>, ReadError> {
         let bytes = match self.on_disk(path) {
             None => stdlib::file(path).ok_or(ReadError::NotFound)?.to_vec(),
+            // A pipe or device may never end.
+            Some(file) if std::fs::metadata(&file).is_ok_and(|it| !it.is_file()) => {
+                return Err(ReadError::Other("not a regular file".into()));
+            }
             Some(file) => match std::fs::read(file) {
                 Ok(bytes) => bytes,
                 Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Err(ReadError::NotFound),
