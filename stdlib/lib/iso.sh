@@ -4,12 +4,18 @@
 # UEFI. ID, 32 hexadecimal digits, tells this medium from others. GRUB is the directory that make_grub
 # filled. FILES lists all other files, one per line: path on the medium, a tab, path of the content.
 #
+# The file system has a time in the place of a UUID, and live-boot tries only one of several media of the same
+# UUID. So the time of day of this one comes from ID.
+#
 # Same files, same bytes: owners, modes and times on the medium are fixed, so are its identifiers, and the
 # contents are laid out in the order of FILES, not in that of inode numbers.
 make_iso() {
     local output=$1 volume_id=$2 id=$3 grub=$4 files=$5
     local path content weight=1000000
     local maps=() weights=()
+    local n=$((16#${id:0:12})) uuid
+    uuid=$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d)
+    uuid+=$(printf '%02d%02d%02d%02d' $((n % 24)) $((n / 24 % 60)) $((n / 1440 % 60)) $((n / 86400 % 100)))
     while IFS=$'\t' read -r path content; do
         maps+=(-map "$content" "$path")
         weights+=(-find "$path" -exec sort_weight "$((weight--))" --)
@@ -23,6 +29,7 @@ make_iso() {
         -find / -type d -exec chmod 0555 -- \
         -find / -type f -exec chmod 0444 -- \
         -alter_date_r b-c "=$SOURCE_DATE_EPOCH" / -- \
+        -volume_date uuid "$uuid" \
         -boot_image any "gpt_disk_guid=$id" \
         -boot_image any partition_offset=16 \
         -boot_image any cat_path=/boot/boot.cat \
