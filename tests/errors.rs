@@ -176,6 +176,20 @@ fn a_user_without_sub_ids_is_told_the_remedy() {
 }
 
 #[test]
+fn sources_that_cannot_be_read_to_an_end_are_refused() {
+    let project = Project::new(&[("t.rapt", "COPY deep /deep\n"), ("u.rapt", "RENDER pipe /x\n")]);
+    let mut deep = project.path("deep");
+    for _ in 0..600 {
+        deep.push("d");
+    }
+    fs::create_dir_all(deep).unwrap();
+    project.fails(&["build", "t"], &["t.rapt:1:6", "directories deep"]);
+    let made = Command::new("mkfifo").arg(project.path("pipe")).status().unwrap();
+    assert!(made.success());
+    project.fails(&["check", "u"], &["u.rapt:1:8", "not a regular file"]);
+}
+
+#[test]
 fn an_unreadable_manifest_names_itself() {
     for (content, message) in [
         (&b"[run.a\n"[..], "error[E0401]"),

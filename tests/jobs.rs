@@ -58,10 +58,14 @@ fn overlays_files_and_directories() {
     project.ok(&["make", "all"]);
     assert_eq!((project.read("seen/a"), project.read("seen/b")), ("top\n".into(), "gone\n".into()));
     assert!(project.read("seen/d/passwd").contains("root:"));
-    // A directory that is there is replaced as a whole.
+    // A directory that raptor made is replaced as a whole; one that it did not make stays.
     project.write("seen/stray", "x");
     project.ok(&["make", "all"]);
     assert!(!project.path("seen/stray").exists());
+    fs::rename(project.path("seen"), project.path("kept")).unwrap();
+    project.write("seen/precious", "x");
+    project.fails(&["make", "all"], &["seen is a directory that raptor did not make"]);
+    assert_eq!(project.read("seen/precious"), "x");
 }
 
 #[test]

@@ -16,6 +16,8 @@ use super::id::hash_id;
 const DOMAIN: &[u8] = b"raptor-tree-1\0";
 /// Above this many bytes a file is read through a map and hashed by several threads.
 const LARGE: u64 = 1 << 20;
+/// Deepest nesting of directories.
+const MAX_DEPTH: usize = 512;
 
 hash_id! {
     /// Hash of a tree.
@@ -57,6 +59,9 @@ pub enum TreeError {
         /// Why.
         source: rustix::io::Errno,
     },
+    /// Directories nested beyond any use, which would exhaust the stack of whoever walks them.
+    #[error("{0} is more than {MAX_DEPTH} directories deep")]
+    TooDeep(PathBuf),
     /// Sockets cannot be stored.
     #[error("{0} is a socket; sockets cannot be stored")]
     Socket(PathBuf),
@@ -64,7 +69,7 @@ pub enum TreeError {
 
 /// Hashes a file or directory, contents in parallel.
 pub fn hash_tree(path: &Path, owner: Owner) -> Result<TreeInfo, TreeError> {
-    let root = Node::read(path.to_path_buf(), owner)?;
+    let root = Node::read(path.to_path_buf(), owner, 0)?;
     let mut info = Summary::default();
     let mut links = HashMap::new();
     let hash = info.digest(&root, Path::new(""), &mut links);
@@ -164,7 +169,10 @@ struct Meta {
 }
 
 impl Node {
-    fn read(path: PathBuf, owner: Owner) -> Result<Node, TreeError> {
+    fn read(path: PathBuf, owner: Owner, depth: usize) -> Result<Node, TreeError> {
+        if depth > MAX_DEPTH {
+            return Err(TreeError::TooDeep(path));
+        }
         let stat = fs::symlink_metadata(&path)?;
         let kind = stat.file_type();
         let (uid, gid) = match owner {
@@ -184,7 +192,7 @@ impl Node {
             names.sort();
             let children = names
                 .into_par_iter()
-                .map(|name| Node::read(path.join(&name), owner).map(|node| (name, node)))
+                .map(|name| Node::read(path.join(&name), owner, depth + 1).map(|node| (name, node)))
                 .collect::<Result<Vec<_>, _>>()?;
             Content::Dir(children)
         } else if kind.is_file() {
