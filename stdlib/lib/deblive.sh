@@ -5,7 +5,8 @@
 
 set -euo pipefail
 shopt -s nullglob
-export LC_ALL=C
+export LC_ALL=C TZ=UTC
+umask 022
 . /usr/lib/boot-files.sh
 . /usr/lib/grub.sh
 . /usr/lib/iso.sh
