@@ -1,5 +1,7 @@
 //! Inputs of a derivation, and the cache key that it has once they are realized.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
 use super::{
@@ -19,6 +21,34 @@ pub enum Part {
 /// A realized input: trees, bottom first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Outputs(pub Vec<TreeHash>);
+
+impl Outputs {
+    /// The part of a realized input that is used.
+    fn part(&self, part: Part) -> Outputs {
+        match part {
+            Part::Stack => self.clone(),
+            Part::Own => Outputs(self.0.last().copied().into_iter().collect()),
+        }
+    }
+}
+
+/// `ids` with all their inputs, inputs first. An id without derivation stands there as it is.
+pub fn closure(derivations: &BTreeMap<DrvId, Derivation>, ids: &[DrvId]) -> Vec<DrvId> {
+    let mut order = Vec::new();
+    let mut seen = BTreeSet::new();
+    // Depth-first with an explicit stack: chains of layers may be long.
+    let mut todo: Vec<(DrvId, bool)> = ids.iter().rev().map(|id| (*id, false)).collect();
+    while let Some((id, inputs_done)) = todo.pop() {
+        if inputs_done {
+            order.push(id);
+        } else if seen.insert(id) {
+            todo.push((id, true));
+            let inputs = derivations.get(&id).map(Derivation::inputs).unwrap_or_default();
+            todo.extend(inputs.into_iter().rev().map(|input| (input, false)));
+        }
+    }
+    order
+}
 
 impl<R> Derivation<R> {
     /// The same derivation with its inputs named otherwise; `name` is called once for each use, in order.
@@ -109,6 +139,22 @@ impl<R> RunMount<R> {
 }
 
 impl Derivation<DrvId> {
+    /// The derivation with its inputs replaced by what they were realized to; else the id of one that is missing.
+    pub fn resolve(&self, realized: &BTreeMap<DrvId, Outputs>) -> Result<Derivation<Outputs>, DrvId> {
+        self.map(&mut |id, part| realized.get(id).map(|it| it.part(part)).ok_or(*id))
+    }
+
+    /// What it is realized to with this output of its own: that of a layer lies on top of its parent's.
+    pub fn outputs(&self, own: TreeHash, realized: &BTreeMap<DrvId, Outputs>) -> Outputs {
+        let mut stack = match self {
+            Derivation::Layer(layer) => layer.parent.and_then(|parent| realized.get(&parent)).cloned(),
+            _ => None,
+        }
+        .unwrap_or(Outputs(Vec::new()));
+        stack.0.push(own);
+        stack
+    }
+
     /// Ids of all inputs, in order of use, each once.
     pub fn inputs(&self) -> Vec<DrvId> {
         let mut ids = Vec::new();

@@ -16,7 +16,7 @@ use crate::tree::TreeHash;
 
 pub use canonical::canonical_json;
 pub use id::DrvId;
-pub use inputs::{Outputs, Part};
+pub use inputs::{Outputs, Part, closure};
 
 /// Version of what a sandbox does to a build; raised when the same derivation would give other bytes.
 pub const SANDBOX: u32 = 1;

@@ -14,7 +14,7 @@ use raptor_lang::program::{self, LogMessage, ModuleId, Program};
 use raptor_lang::source::{FileId, Sources, Span};
 use raptor_lang::world::World;
 
-use crate::derivation::{Derivation, DrvId};
+use crate::derivation::{self, Derivation, DrvId};
 use crate::lock::Lock;
 use crate::tree::TreeInfo;
 
@@ -126,20 +126,7 @@ impl<'a> Evaluator<'a> {
 
     /// `ids` with all their inputs, inputs first.
     pub fn closure(&self, ids: &[DrvId]) -> Vec<DrvId> {
-        let mut order = Vec::new();
-        let mut seen = BTreeSet::new();
-        // Depth-first with an explicit stack: chains of layers may be long.
-        let mut todo: Vec<(DrvId, bool)> = ids.iter().rev().map(|id| (*id, false)).collect();
-        while let Some((id, inputs_done)) = todo.pop() {
-            if inputs_done {
-                order.push(id);
-            } else if seen.insert(id) {
-                todo.push((id, true));
-                let inputs = self.derivations.get(&id).map(Derivation::inputs).unwrap_or_default();
-                todo.extend(inputs.into_iter().rev().map(|input| (input, false)));
-            }
-        }
-        order
+        derivation::closure(&self.derivations, ids)
     }
 
     fn add(&mut self, derivation: Derivation, provenance: Provenance) -> DrvId {

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::realize::{Built, realize_one};
 use super::{Context, Failure, Goals, Progress, Realization, RealizeError};
-use crate::derivation::{Derivation, DrvId, Outputs, Part};
+use crate::derivation::{self, Derivation, DrvId, Outputs};
 use crate::store::{Key, Realized};
 use crate::tree::TreeHash;
 
@@ -85,25 +85,20 @@ impl Graph {
             done: Realization::default(),
             failures: Vec::new(),
         };
-        let mut todo: Vec<(DrvId, usize)> = goals.goals.iter().map(|id| (*id, 0)).collect();
-        while let Some((id, height)) = todo.pop() {
+        // Goals first, so that the height of whatever wants an input is known before the input's own.
+        for id in derivation::closure(goals.derivations, goals.goals).into_iter().rev() {
             let Some(derivation) = goals.derivations.get(&id) else {
                 let error = RealizeError::UnknownInput(id);
                 return Err(vec![Failure { id, name: id.to_string(), error }]);
             };
-            let known = graph.height.get(&id).copied();
-            if known.is_some_and(|known| known >= height) {
-                continue;
-            }
-            graph.height.insert(id, height);
+            let above = *graph.height.entry(id).or_insert(0) + 1;
             let inputs = derivation.inputs();
-            todo.extend(inputs.iter().map(|input| (*input, height + 1)));
-            if known.is_none() {
-                for input in &inputs {
-                    graph.dependents.entry(*input).or_default().push(id);
-                }
-                graph.waiting.insert(id, inputs.into_iter().collect());
+            for input in &inputs {
+                let height = graph.height.entry(*input).or_insert(above);
+                *height = above.max(*height);
+                graph.dependents.entry(*input).or_default().push(id);
             }
+            graph.waiting.insert(id, inputs.into_iter().collect());
         }
         let free = graph.waiting.iter().filter(|(_, inputs)| inputs.is_empty()).map(|(id, _)| *id);
         graph.ready = free.map(|id| (graph.height.get(&id).copied().unwrap_or(0), id)).collect();
@@ -142,7 +137,7 @@ impl Graph {
     fn begin(&mut self, ctx: &Context<'_>, goals: &Goals<'_>, id: DrvId, tasks: &Sender<Task>) {
         self.waiting.remove(&id);
         let Some(derivation) = goals.derivations.get(&id) else { return };
-        let resolved = derivation.map(&mut |input, part| self.outputs(input, part));
+        let resolved = derivation.resolve(&self.done.outputs).map_err(RealizeError::UnknownInput);
         let cached = resolved.and_then(|it| match &it {
             Derivation::Source(source) => {
                 Ok((ctx.store.info(&source.tree)?.map(|_| Realized::new(source.tree)), it))
@@ -189,15 +184,9 @@ impl Graph {
     }
 
     fn realized(&mut self, goals: &Goals<'_>, id: DrvId, output: TreeHash) {
-        let mut stack = match goals.derivations.get(&id) {
-            Some(Derivation::Layer(layer)) => layer
-                .parent
-                .and_then(|parent| self.done.outputs.get(&parent).cloned())
-                .unwrap_or(Outputs(Vec::new())),
-            _ => Outputs(Vec::new()),
-        };
-        stack.0.push(output);
-        self.done.outputs.insert(id, stack);
+        let Some(derivation) = goals.derivations.get(&id) else { return };
+        let outputs = derivation.outputs(output, &self.done.outputs);
+        self.done.outputs.insert(id, outputs);
         for dependent in self.dependents.get(&id).into_iter().flatten() {
             if let Some(inputs) = self.waiting.get_mut(dependent) {
                 inputs.remove(&id);
@@ -220,13 +209,5 @@ impl Graph {
             let name = derivation.name().to_owned();
             self.failures.push(Failure { id: *id, name, error: RealizeError::Cancelled });
         }
-    }
-
-    fn outputs(&self, input: &DrvId, part: Part) -> Result<Outputs, RealizeError> {
-        let stack = self.done.outputs.get(input).ok_or(RealizeError::UnknownInput(*input))?;
-        Ok(match part {
-            Part::Stack => stack.clone(),
-            Part::Own => Outputs(stack.0.last().copied().into_iter().collect()),
-        })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::derivation::{Derivation, DrvId, Outputs, Part, canonical_json};
+use crate::derivation::{Derivation, DrvId, Outputs, canonical_json};
 use crate::store::{self, Key, Store};
 
 /// Keeps a derivation, so that later commands can name it by id.
@@ -40,14 +40,7 @@ pub fn key_of(
     let mut outputs: BTreeMap<DrvId, Outputs> = BTreeMap::new();
     for id in order {
         let Some(derivation) = derivations.get(id) else { return Ok(None) };
-        let resolved = derivation.map(&mut |input, part| {
-            let stack = outputs.get(input).ok_or(())?;
-            Ok::<_, ()>(match part {
-                Part::Stack => stack.clone(),
-                Part::Own => Outputs(stack.0.last().copied().into_iter().collect()),
-            })
-        });
-        let Ok(resolved) = resolved else { return Ok(None) };
+        let Ok(resolved) = derivation.resolve(&outputs) else { return Ok(None) };
         let key = Key::new(resolved.key());
         if id == wanted {
             return Ok(Some(key));
@@ -59,13 +52,7 @@ pub fn key_of(
                 None => return Ok(None),
             },
         };
-        let mut stack = match derivation {
-            Derivation::Layer(layer) => layer.parent.and_then(|it| outputs.get(&it).cloned()),
-            _ => None,
-        }
-        .unwrap_or(Outputs(Vec::new()));
-        stack.0.push(output);
-        outputs.insert(*id, stack);
+        outputs.insert(*id, derivation.outputs(output, &outputs));
     }
     Ok(None)
 }
