@@ -4,17 +4,15 @@
 //! namespace of its child, and it outlives all others so that the engine can wait for one process only.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::mount::MountAttrFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 
 use super::error::{Context, Fault, Trouble};
 use super::ids::{self, IdMap};
-use super::request::{MountSource, Request};
+use super::request::Request;
 use super::wire::{Channel, Hello, Job, MAX_FDS, Reply, Sync, Task};
-use super::{mounts, process, stage};
+use super::{ground, mounts, process, stage};
 
 /// First argument that makes this program a sandbox.
 pub(super) const ARGUMENT: &str = "__sandbox";
@@ -124,21 +122,13 @@ fn start(
 /// Trees, work dir and host paths of a request, with their ids shifted into the user namespace of `child`.
 fn shifted_mounts(request: &Request, child: Pid) -> Result<Vec<OwnedFd>, Trouble> {
     let namespace = fs_err::File::open(format!("/proc/{}/ns/user", child.as_raw_pid()))?;
-    let copy = |path: &Path, attributes| {
+    let fds = ground::request_mounts(request, |path, attributes| {
         let mount = mounts::copy_one(path).context(|| format!("cannot open {}", path.display()))?;
         mounts::set_attributes(mount.as_fd(), attributes).context(|| path.display())?;
         mounts::shift_ids(mount.as_fd(), namespace.as_fd())
             .context(|| format!("cannot shift the ids of {}", path.display()))?;
-        Ok::<_, Trouble>(mount)
-    };
-    let harmless = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    let mut fds = vec![copy(&request.trees, harmless | MountAttrFlags::MOUNT_ATTR_RDONLY)?];
-    fds.push(copy(&request.work, harmless)?);
-    for mount in &request.mounts {
-        if let MountSource::Host { path, .. } = &mount.source {
-            fds.push(copy(path, harmless)?);
-        }
-    }
+        Ok(mount)
+    })?;
     if fds.len() > MAX_FDS {
         return Err(Trouble(format!("more than {} host mounts", MAX_FDS - 2)));
     }

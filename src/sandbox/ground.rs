@@ -96,12 +96,20 @@ fn link(tree: &str, idx: usize) -> Result<String, Trouble> {
 
 /// Trees, work dir and host paths, for ids that need no shifting.
 fn own_mounts(request: &Request) -> Result<Vec<OwnedFd>, Trouble> {
-    let copy = |path: &Path, attributes| {
+    request_mounts(request, |path, attributes| {
         let mount = mounts::copy_all(path).context(|| format!("cannot open {}", path.display()))?;
         mounts::set_attributes(mount.as_fd(), attributes)
             .context(|| format!("cannot restrict {}", path.display()))?;
-        Ok::<_, Trouble>(mount)
-    };
+        Ok(mount)
+    })
+}
+
+/// Copies of the mounts that a request needs from outside, in the order in which [`lay`] takes them: trees, work
+/// dir, host paths.
+pub(super) fn request_mounts(
+    request: &Request,
+    mut copy: impl FnMut(&Path, MountAttrFlags) -> Result<OwnedFd, Trouble>,
+) -> Result<Vec<OwnedFd>, Trouble> {
     let harmless = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
     let mut fds = vec![copy(&request.trees, harmless | MountAttrFlags::MOUNT_ATTR_RDONLY)?];
     fds.push(copy(&request.work, harmless)?);
