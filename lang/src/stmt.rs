@@ -1,6 +1,6 @@
 //! Typed statements: what one line of a rendered file says, before files are opened or names resolved.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::def::ModuleName;
 use crate::source::Span;
@@ -56,12 +56,14 @@ pub enum Inst {
         /// Mode and owner.
         opts: FileOpts,
     },
-    /// `COPY [fileopts] source… dest`
+    /// `COPY [fileopts] [--exclude pattern]… source… dest`
     Copy {
-        /// One or more paths relative to the file's directory.
+        /// One or more paths or patterns relative to the file's directory.
         sources: Vec<Spanned<String>>,
         /// Where they go.
         dest: Spanned<String>,
+        /// Patterns of what is left out.
+        exclude: Vec<Spanned<String>>,
         /// Mode and owner.
         opts: FileOpts,
     },
@@ -75,6 +77,17 @@ pub enum Inst {
         opts: FileOpts,
         /// Context of the template.
         args: Vec<Arg>,
+    },
+    /// `FETCH [fileopts] [--sha256 hex | --blake3 hex] url dest`
+    Fetch {
+        /// `http://` or `https://`.
+        url: Spanned<String>,
+        /// Where the file goes.
+        dest: Spanned<String>,
+        /// What it must be; without one the lock pins it.
+        digest: Option<Spanned<Digest>>,
+        /// Mode and owner.
+        opts: FileOpts,
     },
     /// `INCLUDE module args…`
     Include {
@@ -94,8 +107,64 @@ pub enum FromSource {
     Docker(String),
     /// `debian://SUITE[?variant=…]`, the text after the slashes.
     Debian(String),
+    /// An image in a file or directory of the project.
+    Image(ImageFile),
     /// Another `.rapt` file.
     Module(ModuleName),
+}
+
+/// `oci:PATH[:REFERENCE]` and its kin: an image that needs no registry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageFile {
+    /// How it is stored.
+    pub format: ImageFormat,
+    /// The file or directory, relative to the file's directory.
+    pub path: String,
+    /// Which image of several: the tag of an OCI layout, the name and tag in a docker archive.
+    pub reference: Option<String>,
+}
+
+/// How an image file is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageFormat {
+    /// A directory with the OCI image layout.
+    Oci,
+    /// The same in a tar file.
+    OciArchive,
+    /// What `docker save` writes.
+    DockerArchive,
+}
+
+impl ImageFormat {
+    /// All of them.
+    pub const ALL: &[ImageFormat] = &[ImageFormat::Oci, ImageFormat::OciArchive, ImageFormat::DockerArchive];
+
+    /// Name in front of the colon.
+    pub fn scheme(self) -> &'static str {
+        match self {
+            ImageFormat::Oci => "oci",
+            ImageFormat::OciArchive => "oci-archive",
+            ImageFormat::DockerArchive => "docker-archive",
+        }
+    }
+}
+
+impl std::fmt::Display for ImageFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.format.scheme(), self.path)?;
+        self.reference.iter().try_for_each(|reference| write!(f, ":{reference}"))
+    }
+}
+
+/// Digest of a file in lower-case hex.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Digest {
+    /// `--sha256`, 64 digits.
+    Sha256(String),
+    /// `--blake3`, 64 digits.
+    Blake3(String),
 }
 
 /// `--chmod` and `--chown` of COPY, WRITE, MKDIR and RENDER.

@@ -2,6 +2,14 @@
 
 use super::kind::SyntaxKind::{self, *};
 
+/// The node of an instruction.
+pub(super) fn instruction(word: &str) -> Option<SyntaxKind> {
+    // Most words differ in the first byte.
+    let mut known =
+        INSTRUCTIONS.iter().filter(|(name, _)| name.as_bytes().first() == word.as_bytes().first());
+    known.find(|(name, _)| *name == word).map(|it| it.1)
+}
+
 /// Every instruction with its node.
 pub(super) const INSTRUCTIONS: &[(&str, SyntaxKind)] = &[
     ("FROM", FROM_STMT),
@@ -15,12 +23,13 @@ pub(super) const INSTRUCTIONS: &[(&str, SyntaxKind)] = &[
     ("COPY", COPY_STMT),
     ("RENDER", RENDER_STMT),
     ("INCLUDE", INCLUDE_STMT),
+    ("FETCH", FETCH_STMT),
     ("MOUNT", MOUNT_STMT),
 ];
 
 /// Instructions of other tools and times.
 const FOREIGN: &[(&str, &str)] = &[
-    ("ADD", "use COPY for project files; downloads belong into a RUN step"),
+    ("ADD", "use COPY for project files and FETCH for downloads"),
     ("ARG", "use a template variable, `$ set name = \"value\"`, or the arguments of INCLUDE"),
     ("EXPOSE", "there are no ports to declare here; leave the line out"),
     ("HEALTHCHECK", "there are no health checks here; let a service manager watch the program"),
@@ -34,19 +43,29 @@ const FOREIGN: &[(&str, &str)] = &[
     ("VOLUME", "use MOUNT for what a container gets from outside"),
 ];
 
+/// Advice for a wrong word.
+pub(super) struct Advice {
+    /// For people.
+    pub(super) hint: String,
+    /// What to write instead of the word, if it is that simple.
+    pub(super) instead: Option<String>,
+}
+
 /// What to write instead of a word that is no instruction.
-pub(super) fn unknown_instruction(word: &str) -> Option<String> {
+pub(super) fn unknown_instruction(word: &str) -> Option<Advice> {
     if let Some(name) = word.strip_suffix('\\')
         && is_instruction(name)
     {
-        return Some(format!("a line continues only if a blank stands before the backslash: `{name} \\`"));
+        let hint = format!("a line continues only if a blank stands before the backslash: `{name} \\`");
+        return Some(Advice { hint, instead: Some(format!("{name} \\")) });
     }
     let upper = word.to_uppercase();
     if is_instruction(&upper) {
-        return Some(format!("instructions are upper case: write `{upper}`"));
+        let hint = format!("instructions are upper case: write `{upper}`");
+        return Some(Advice { hint, instead: Some(upper) });
     }
     if let Some((_, hint)) = FOREIGN.iter().find(|(name, _)| *name == upper) {
-        return Some((*hint).to_string());
+        return Some(Advice { hint: (*hint).to_string(), instead: None });
     }
     did_you_mean("", &upper, INSTRUCTIONS.iter().map(|(name, _)| *name))
 }
@@ -56,10 +75,13 @@ pub(super) fn did_you_mean<'a>(
     prefix: &str,
     word: &str,
     names: impl Iterator<Item = &'a str>,
-) -> Option<String> {
+) -> Option<Advice> {
     let limit = if word.chars().count() <= 4 { 1 } else { 2 };
-    let near = names.map(|name| (distance(word, name), name)).min()?;
-    (near.0 <= limit).then(|| format!("did you mean `{prefix}{}`?", near.1))
+    let (distance, near) = names.map(|name| (distance(word, name), name)).min()?;
+    (distance <= limit).then(|| {
+        let instead = format!("{prefix}{near}");
+        Advice { hint: format!("did you mean `{instead}`?"), instead: Some(instead) }
+    })
 }
 
 fn is_instruction(word: &str) -> bool {

@@ -26,6 +26,7 @@ fn inst(inst: &Inst) -> (&'static str, Value) {
             let source = match &source.value {
                 FromSource::Docker(reference) => json!({ "docker": reference }),
                 FromSource::Debian(suite) => json!({ "debian": suite }),
+                FromSource::Image(image) => json!({ "image": image.to_string() }),
                 FromSource::Module(name) => json!({ "module": name.to_string() }),
             };
             ("FROM", json!({ "source": source }))
@@ -44,8 +45,17 @@ fn inst(inst: &Inst) -> (&'static str, Value) {
         Inst::Mkdir { path, parents, opts } => {
             ("MKDIR", with_opts(json!({ "path": path.value, "parents": parents }), opts))
         }
-        Inst::Copy { sources, dest, opts } => {
-            ("COPY", with_opts(json!({ "sources": strings(sources), "dest": dest.value }), opts))
+        Inst::Copy { sources, dest, exclude, opts } => {
+            let mut value = json!({ "sources": strings(sources), "dest": dest.value });
+            if let (Value::Object(map), false) = (&mut value, exclude.is_empty()) {
+                map.insert("exclude".into(), json!(strings(exclude)));
+            }
+            ("COPY", with_opts(value, opts))
+        }
+        Inst::Fetch { url, dest, digest, opts } => {
+            let digest = digest.as_ref().map(|it| &it.value);
+            let value = json!({ "url": url.value, "dest": dest.value, "digest": digest });
+            ("FETCH", with_opts(value, opts))
         }
         Inst::Render { source, dest, opts, args: list } => {
             let value = json!({ "source": source.value, "dest": dest.value, "args": args(list) });

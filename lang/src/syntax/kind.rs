@@ -65,6 +65,12 @@ kinds! {
     STRING_TEXT,
     /// An escape in a string, also a wrong one.
     ESCAPE,
+    /// `<<EOF`, `<<-EOF`, `<<"EOF"`: a text follows behind the line.
+    HEREDOC,
+    /// Lines of that text.
+    HEREDOC_TEXT,
+    /// The line that ends it, without its newline.
+    HEREDOC_END,
     /// `{{`, `{%`, `{#` with `-` or `+`, or the `$ ` of a line statement.
     TEMPLATE_OPEN,
     /// `}}`, `%}`, `#}` with `-` or `+`.
@@ -90,6 +96,8 @@ kinds! {
     COMMENT,
     /// A string literal with its quotes.
     STRING,
+    /// The text of a heredoc, with the templates in it.
+    HEREDOC_BODY,
     /// `{{ … }}`
     TEMPLATE_EXPR,
     /// `{% … %}`
@@ -98,6 +106,10 @@ kinds! {
     TEMPLATE_COMMENT,
     /// `$ …` with its newline.
     LINE_STATEMENT,
+    /// A template section from its first to its last tag, with what it governs.
+    BLOCK,
+    /// One of its tags and what stands up to the next.
+    CLAUSE,
     /// `FROM`
     FROM_STMT,
     /// `RUN`
@@ -120,6 +132,8 @@ kinds! {
     RENDER_STMT,
     /// `INCLUDE`
     INCLUDE_STMT,
+    /// `FETCH`
+    FETCH_STMT,
     /// `MOUNT`
     MOUNT_STMT,
     /// A line that starts with no instruction, or with a template.
@@ -136,11 +150,13 @@ kinds! {
     DOCKER_REF,
     /// `debian://…`
     DEBIAN_REF,
+    /// `oci:…`, `oci-archive:…` or `docker-archive:…`
+    IMAGE_REF,
     /// Name of a module.
     MODULE,
     /// Name of a variable, argument, mount or segment.
     NAME,
-    /// `--chmod`, `--chown`, `-p`, options of MOUNT.
+    /// `--chmod`, `--chown`, `-p`, `--exclude`, digests of FETCH, options of MOUNT.
     OPTION,
     /// Value of `--chown`.
     OWNER,

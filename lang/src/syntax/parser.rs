@@ -9,14 +9,18 @@ mod instructions;
 mod options;
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
-use rowan::{GreenNode, GreenNodeBuilder, Language};
+use rowan::GreenNode;
 
 use super::SyntaxError;
-use super::hints::{self, INSTRUCTIONS};
+use super::flat::{Flat, FlatNode, Node, Role};
+use super::green;
+use super::hints;
 use super::kind::SyntaxKind::{self, *};
-use super::kind::{RaptLanguage, SyntaxNode};
-use super::lexer::{Event, Lexed, lex};
+use super::kind::SyntaxNode;
+use super::lexer::lex;
+use super::sections::{self, Sections};
 use crate::diag::{Code, Severity};
 
 /// Which text is parsed.
@@ -31,46 +35,76 @@ pub enum Mode {
 /// A parsed text.
 #[derive(Clone, Debug)]
 pub struct Parse {
-    green: GreenNode,
+    pub(super) text: String,
+    pub(super) mode: Mode,
+    pub(super) flat: Flat,
+    /// Made when it is asked for.
+    pub(super) green: OnceLock<GreenNode>,
     /// Errors and warnings in the order of the text.
     pub errors: Vec<SyntaxError>,
-    /// Start offsets of lines that say nothing certain: wrong ones, and templates in source text.
-    unclear: Vec<usize>,
+    /// Whether a line without tags means the same wherever it stands.
+    pub(super) context_free: bool,
 }
 
 impl Parse {
     /// The root of the tree; its text is the parsed text.
     pub fn syntax(&self) -> SyntaxNode {
-        SyntaxNode::new_root(self.green.clone())
+        let green = self.green.get_or_init(|| green::build(&self.flat, &self.text));
+        SyntaxNode::new_root(green.clone())
     }
 
-    /// Whether the statement that starts at `offset` has no error and no template.
-    pub(super) fn is_clear(&self, offset: usize) -> bool {
-        self.unclear.binary_search(&offset).is_err()
+    /// All statements of the text.
+    pub(super) fn statements(&self) -> impl Iterator<Item = Node<'_>> {
+        self.flat.statements(&self.text)
     }
 }
 
 /// Parses a text; never fails, whatever the text is.
 pub fn parse(text: &str, mode: Mode) -> Parse {
+    let Lines { flat, errors, context_free, .. } = parse_lines(text, 0, mode);
+    Parse { text: text.to_owned(), mode, flat, green: OnceLock::new(), errors, context_free }
+}
+
+/// What a run of lines parses to.
+pub(super) struct Lines {
+    /// Its pieces and nodes; offsets are those of the whole text.
+    pub flat: Flat,
+    /// Errors and warnings in the order of the text.
+    pub errors: Vec<SyntaxError>,
+    /// Whether no part of it is raw or goes elsewhere.
+    pub context_free: bool,
+    /// Whether every template in it ends in it.
+    pub templates_closed: bool,
+}
+
+/// Parses a text from `start` on, where a line begins.
+pub(super) fn parse_lines(text: &str, start: usize, mode: Mode) -> Lines {
+    let mut lexed = lex(text, start, mode);
+    let sections = match mode {
+        Mode::Source => sections::find(&mut lexed.flat, text),
+        Mode::Rendered => Sections::default(),
+    };
     let mut parser = Parser {
         text,
-        lexed: lex(text, mode),
+        flat: lexed.flat,
+        string_errors: lexed.string_errors,
         pos: 0,
-        builder: GreenNodeBuilder::new(),
         start: 0,
         line: Vec::new(),
         n_string_errors: 0,
-        captures: 0,
+        captures: sections.captures(),
+        sections: &sections,
         errors: Vec::new(),
-        unclear: Vec::new(),
     };
-    parser.builder.start_node(RaptLanguage::kind_to_raw(ROOT));
     parser.root();
-    parser.builder.finish_node();
-    let mut errors = parser.errors;
-    errors.append(&mut parser.lexed.template_errors);
-    errors.sort_by_key(|error| error.range.start);
-    Parse { green: parser.builder.finish(), errors, unclear: parser.unclear }
+    let Parser { mut flat, mut errors, .. } = parser;
+    sections.insert_into(&mut flat);
+    let templates_closed = lexed.template_errors.is_empty();
+    if !templates_closed {
+        errors.append(&mut lexed.template_errors);
+        errors.sort_by_key(|error| error.range.start);
+    }
+    Lines { flat, errors, context_free: sections.is_context_free(), templates_closed }
 }
 
 /// `None`: an error is recorded, and the rest of the line is not understood.
@@ -78,20 +112,20 @@ type Step = Option<()>;
 
 struct Parser<'a> {
     text: &'a str,
-    lexed: Lexed,
+    flat: Flat,
+    string_errors: Vec<SyntaxError>,
     /// Next piece.
     pos: usize,
-    builder: GreenNodeBuilder<'static>,
     /// Where the current statement starts.
     start: usize,
     /// Errors of the current line.
     line: Vec<SyntaxError>,
     /// How many string errors belong to earlier lines.
     n_string_errors: usize,
-    /// Open template blocks whose text goes elsewhere, such as macros.
-    captures: usize,
+    /// Template blocks whose text goes elsewhere, such as macros; those behind the cursor, last one first.
+    captures: Vec<Range<usize>>,
+    sections: &'a Sections,
     errors: Vec<SyntaxError>,
-    unclear: Vec<usize>,
 }
 
 // The file and its lines.
@@ -100,7 +134,8 @@ impl Parser<'_> {
         loop {
             match self.nth(0) {
                 EOF => return,
-                kind if is_trivia(kind) || is_line_end(kind) => self.bump(),
+                TEMPLATE_BLOCK => self.bump(),
+                _ if self.role(0) != Role::Word => self.bump(),
                 _ => self.statement(),
             }
         }
@@ -109,17 +144,21 @@ impl Parser<'_> {
     fn statement(&mut self) {
         let first = self.pos;
         self.start = self.range(0).start;
+        let node = self.flat.nodes.len();
         let word = self.raw(0);
-        let known = INSTRUCTIONS.iter().find(|(name, _)| self.nth(0) == BAREWORD && *name == word);
+        let known = if self.nth(0) == BAREWORD { hints::instruction(word) } else { None };
         match known {
-            Some(&(_, kind)) => self.node(kind, |parser| {
-                parser.bump_as(KEYWORD);
+            Some(kind) => self.node(kind, |parser| {
+                parser.flat.pieces[first].kind = KEYWORD;
+                parser.bump();
                 let step = parser.instruction(kind);
                 if step.is_some() && !parser.at_end() {
                     parser.leftover(kind);
                 }
                 parser.rest_of_line();
                 parser.check_continuation(first);
+                parser.heredoc_bodies();
+                parser.closing_tags(first);
             }),
             None => {
                 self.unknown_instruction();
@@ -127,38 +166,46 @@ impl Parser<'_> {
                     while parser.skip_trivia() {
                         parser.word(WORD);
                     }
+                    parser.heredoc_bodies();
                 });
             }
         }
         while !matches!(self.nth(0), NEWLINE | EOF) {
             self.bump();
         }
-        self.finish_line(first);
+        if !self.finish_line(first) {
+            self.flat.nodes[node].clear = false;
+        }
     }
 
-    /// Keeps the first error of the line, or its warnings.
-    fn finish_line(&mut self, first: usize) {
+    /// Keeps the first error of the line, or its warnings. Says whether the line is clear.
+    fn finish_line(&mut self, first: usize) -> bool {
         let end = self.offset();
-        let strings = &self.lexed.string_errors[self.n_string_errors..];
+        let strings = &self.string_errors[self.n_string_errors..];
         let n_strings = strings.iter().take_while(|error| error.range.start < end).count();
         let string_error = strings.first().filter(|_| n_strings > 0).cloned();
         self.n_string_errors += n_strings;
-        let line = std::mem::take(&mut self.line);
-        let pieces = &self.lexed.pieces[first..self.pos];
-        if self.captures > 0 || pieces.iter().any(|piece| piece.templated) {
-            self.unclear.push(self.start);
-            return;
+        while self.captures.pop_if(|capture| capture.end <= first).is_some() {}
+        let captured = self.captures.last().is_some_and(|capture| capture.start < first);
+        if captured || self.flat.pieces[first..self.pos].iter().any(|piece| piece.templated) {
+            self.line.clear();
+            return false;
         }
+        if self.line.is_empty() && string_error.is_none() {
+            return true;
+        }
+        let line = std::mem::take(&mut self.line);
         let is_error = |error: &&SyntaxError| error.code.severity() == Severity::Error;
         let line_error = line.iter().find(is_error).cloned();
         let is_unknown = line_error.as_ref().is_some_and(|error| error.code == Code::UnknownInstruction);
         match if is_unknown { line_error } else { string_error.or(line_error) } {
-            Some(error) => {
-                self.unclear.push(self.start);
-                self.errors.push(error);
+            Some(error) => self.errors.push(error),
+            None => {
+                self.errors.extend(line);
+                return true;
             }
-            None => self.errors.extend(line),
         }
+        false
     }
 
     fn unknown_instruction(&mut self) {
@@ -170,8 +217,10 @@ impl Parser<'_> {
             format!("unknown instruction `{}`", shorten(word)),
             "expected an instruction",
         );
-        error.hint = hints::unknown_instruction(word);
-        if error.hint.is_none() && self.line_above_ends_in_backslash() {
+        if let Some(advice) = hints::unknown_instruction(word) {
+            error = error.with_advice(advice);
+        }
+        if error.hint.is_none() && line_above_continues(self.text, self.start) {
             error.hint = Some(
                 "if this continues the line above: a line continues only if a blank stands before the backslash"
                     .into(),
@@ -180,25 +229,61 @@ impl Parser<'_> {
         self.line.push(error);
     }
 
-    fn line_above_ends_in_backslash(&self) -> bool {
-        let before = self.text[..self.start].trim_end_matches([' ', '\t']);
-        before.strip_suffix('\n').is_some_and(|line| line.trim_end_matches('\r').ends_with('\\'))
-    }
-
     /// `\` and blanks at the end of a line: meant as a continuation, but it is none.
     fn check_continuation(&mut self, first: usize) {
-        let last = &self.lexed.pieces[self.pos - 1];
-        let alone = self.pos - 1 > first && self.lexed.pieces[self.pos - 2].kind == WHITESPACE;
-        if last.kind == OPERATOR && alone && &self.text[last.range.clone()] == "\\" {
+        let last = self.pos - 1;
+        let alone = last > first && self.flat.pieces[last - 1].kind == WHITESPACE;
+        if alone && self.flat.pieces[last].kind == OPERATOR && &self.text[self.flat.range(last)] == "\\" {
             let error = SyntaxError::new(
                 Code::UnexpectedToken,
-                last.range.clone(),
+                self.flat.range(last),
                 "the backslash does not continue the line",
                 "something follows it on the same line",
             );
             self.line.clear();
-            self.line.push(error.with_hint("remove the blanks or the comment after the backslash"));
+            let mut error = error.with_hint("remove the blanks or the comment after the backslash");
+            let end = self.flat.range(last).end;
+            let rest = self.text[end..].find('\n').map_or(self.text.len(), |at| end + at);
+            if self.text[end..rest].trim().is_empty() {
+                error = error.with_guess([(end..rest, String::new())]);
+            }
+            self.line.push(error);
         }
+    }
+
+    /// Tags at the end of a line that close what the statement has opened.
+    fn closing_tags(&mut self, first: usize) {
+        let trivia =
+            (self.pos..).take_while(|&idx| self.flat.pieces.get(idx).is_some_and(|it| it.role.is_trivia()));
+        let closes =
+            |idx: &usize| self.sections.opener(*idx).is_some_and(|opener| (first..*idx).contains(&opener));
+        if let Some(last) = trivia.filter(closes).last() {
+            self.pos = last + 1;
+        }
+    }
+
+    /// The texts of heredocs are part of their statement, and so is what stands before them.
+    fn heredoc_bodies(&mut self) {
+        let mut len = self.newline();
+        while [self.nth(len), self.nth(len + 1)] == [NEWLINE, HEREDOC_BODY] {
+            (0..len + 2).for_each(|_| self.bump());
+            if self.nth(0) == HEREDOC_END {
+                self.bump();
+            }
+            len = 0;
+        }
+    }
+
+    /// How many pieces stand between the last word of a line and its newline.
+    fn newline(&self) -> usize {
+        let len = (0..).take_while(|&n| self.role(n).is_trivia()).count();
+        len + usize::from(self.nth(len) == COMMENT)
+    }
+
+    /// Text of the first heredoc, from the last word of a line.
+    fn heredoc_body(&self) -> Option<&str> {
+        let n = self.newline() + 1;
+        (self.nth(n) == HEREDOC_BODY).then(|| self.raw(n))
     }
 
     fn leftover(&mut self, kind: SyntaxKind) {
@@ -220,7 +305,7 @@ impl Parser<'_> {
         if self.skip_trivia() {
             self.node(ERROR, |parser| {
                 while parser.skip_trivia() {
-                    while is_word(parser.nth(0)) {
+                    while parser.role(0).is_word() {
                         parser.bump();
                     }
                 }
@@ -232,14 +317,15 @@ impl Parser<'_> {
 // Looking at pieces and moving them into the tree.
 impl<'a> Parser<'a> {
     fn nth(&self, n: usize) -> SyntaxKind {
-        self.lexed.pieces.get(self.pos + n).map_or(EOF, |piece| piece.kind)
+        self.flat.pieces.get(self.pos + n).map_or(EOF, |piece| piece.kind)
+    }
+
+    fn role(&self, n: usize) -> Role {
+        self.flat.pieces.get(self.pos + n).map_or(Role::End, |piece| piece.role)
     }
 
     fn range(&self, n: usize) -> Range<usize> {
-        match self.lexed.pieces.get(self.pos + n) {
-            Some(piece) => piece.range.clone(),
-            None => self.text.len()..self.text.len(),
-        }
+        self.flat.range(self.pos + n)
     }
 
     fn raw(&self, n: usize) -> &'a str {
@@ -248,22 +334,23 @@ impl<'a> Parser<'a> {
 
     /// End of what is in the tree so far.
     fn offset(&self) -> usize {
-        match self.pos {
-            0 => 0,
-            pos => self.lexed.pieces[pos - 1].range.end,
-        }
+        self.flat.offset(self.pos)
     }
 
     /// The next `len` pieces as [`super::text`] wants them.
-    fn pieces(&self, len: usize) -> impl Iterator<Item = (SyntaxKind, &'a str)> {
+    fn pieces(&self, len: usize) -> impl Iterator<Item = (SyntaxKind, &'a str)> + Clone {
         let text = self.text;
-        let pieces = self.lexed.pieces[self.pos..].iter().take(len);
-        pieces.map(move |piece| (piece.kind, &text[piece.range.clone()]))
+        let mut start = self.offset();
+        self.flat.pieces[self.pos..].iter().take(len).map(move |piece| {
+            let raw = &text[start..piece.end as usize];
+            start = piece.end as usize;
+            (piece.kind, raw)
+        })
     }
 
     /// How many pieces the word at the cursor has; 0 if there is none.
     fn word_len(&self) -> usize {
-        self.lexed.pieces[self.pos..].iter().take_while(|piece| is_word(piece.kind)).count()
+        self.flat.pieces[self.pos..].iter().take_while(|piece| piece.role.is_word()).count()
     }
 
     fn word_range(&self) -> Range<usize> {
@@ -276,8 +363,8 @@ impl<'a> Parser<'a> {
 
     /// Whether nothing but trivia follows the next `len` pieces on the line.
     fn ends_after(&self, len: usize) -> bool {
-        let rest = self.lexed.pieces.get(self.pos + len..).unwrap_or_default();
-        rest.iter().find(|piece| !is_trivia(piece.kind)).is_none_or(|piece| is_line_end(piece.kind))
+        let rest = self.flat.pieces.get(self.pos + len..).unwrap_or_default();
+        rest.iter().find(|piece| !piece.role.is_trivia()).is_none_or(|piece| piece.role == Role::End)
     }
 
     fn at_end(&self) -> bool {
@@ -289,43 +376,28 @@ impl<'a> Parser<'a> {
         if self.at_end() {
             return false;
         }
-        while is_trivia(self.nth(0)) {
+        while self.role(0).is_trivia() {
             self.bump();
         }
         true
     }
 
     fn bump(&mut self) {
-        let kind = self.nth(0);
-        self.bump_as(kind);
-    }
-
-    /// Puts the next piece into the tree; a single token as `kind`.
-    fn bump_as(&mut self, kind: SyntaxKind) {
-        let Some(piece) = self.lexed.pieces.get(self.pos) else { return };
-        let mut start = piece.range.start;
-        let single = piece.events.len() == 1;
-        for event in &self.lexed.events[piece.events.clone()] {
-            match *event {
-                Event::Start(kind) => self.builder.start_node(RaptLanguage::kind_to_raw(kind)),
-                Event::Finish => self.builder.finish_node(),
-                Event::Leaf(leaf, end) => {
-                    let kind = if single { kind } else { leaf };
-                    self.builder.token(RaptLanguage::kind_to_raw(kind), &self.text[start..end]);
-                    start = end;
-                }
-            }
-        }
-        if matches!(piece.kind, TEMPLATE_BLOCK | LINE_STATEMENT) {
-            self.captures = captures(&self.text[piece.range.clone()], self.captures);
-        }
-        self.pos += 1;
+        self.pos += usize::from(self.pos < self.flat.pieces.len());
     }
 
     fn node<T>(&mut self, kind: SyntaxKind, content: impl FnOnce(&mut Self) -> T) -> T {
-        self.builder.start_node(RaptLanguage::kind_to_raw(kind));
+        let idx = self.flat.nodes.len();
+        let start = self.pos as u32;
+        self.flat.nodes.push(FlatNode { kind, clear: true, start, end: start, next: 0 });
         let result = content(self);
-        self.builder.finish_node();
+        if self.pos as u32 == start {
+            self.flat.nodes.truncate(idx);
+            return result;
+        }
+        let next = self.flat.nodes.len() as u32;
+        let node = &mut self.flat.nodes[idx];
+        (node.end, node.next) = (self.pos as u32, next);
         result
     }
 
@@ -356,19 +428,10 @@ impl Parser<'_> {
     }
 }
 
-/// What ends a statement.
-fn is_line_end(kind: SyntaxKind) -> bool {
-    matches!(kind, NEWLINE | COMMENT | EOF)
-}
-
-/// What stands between words. A template that is glued to a word belongs to the word instead.
-fn is_trivia(kind: SyntaxKind) -> bool {
-    matches!(kind, WHITESPACE | STRIPPED | TEMPLATE_BLOCK | TEMPLATE_COMMENT | LINE_STATEMENT)
-}
-
-/// What words are made of.
-fn is_word(kind: SyntaxKind) -> bool {
-    !is_line_end(kind) && !matches!(kind, WHITESPACE | STRIPPED | LINE_STATEMENT)
+/// Whether the line above the one at `offset` ends in a backslash.
+pub(super) fn line_above_continues(text: &str, offset: usize) -> bool {
+    let before = text[..offset].trim_end_matches([' ', '\t']);
+    before.strip_suffix('\n').is_some_and(|line| line.trim_end_matches('\r').ends_with('\\'))
 }
 
 /// Text for a message: one line, and not a long one.
@@ -385,16 +448,4 @@ fn shorten(text: &str) -> String {
         }
     }
     short
-}
-
-/// How many capturing blocks are open behind a block or line statement.
-fn captures(block: &str, open: usize) -> usize {
-    let code = block.trim_start_matches(['{', '%', '$', '-', '+']).trim_start();
-    let name = code.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or("");
-    match name {
-        "macro" | "call" | "filter" => open + 1,
-        "set" if !code.contains('=') => open + 1,
-        "endmacro" | "endcall" | "endfilter" | "endset" => open.saturating_sub(1),
-        _ => open,
-    }
 }

@@ -1,7 +1,9 @@
-//! Tests of the syntax stage: small cases in `tests/cases`, trees as snapshots, and properties.
+//! Tests of the syntax stage: trees as snapshots, and properties. What texts mean is in `tests/lang` of the project.
 
-mod cases;
+mod ast;
 mod properties;
+mod reparse;
+mod sections;
 mod snapshots;
 
 use super::*;
@@ -28,15 +30,10 @@ fn check_invariants(text: &str) {
             assert!(text.get(error.range.clone()).is_some(), "range outside of the text: {error:?}");
         }
         assert!(parse.errors.is_sorted_by_key(|error| error.range.start));
-        let clear = tree
-            .children()
-            .filter(|node| {
-                node.kind().is_statement() && parse.is_clear(u32::from(node.text_range().start()) as usize)
-            })
-            .count();
+        let clear = parse.statements().filter(|node| node.is_clear()).count();
         let (statements, diagnostics) = statements(&parse, &span);
         assert_eq!(statements.len(), clear, "a clear line gave no statement, {mode:?}, {text:?}");
         assert_eq!(diagnostics.len(), parse.errors.len());
-        let _ = (dump(&tree), statements_json(&statements));
+        let _ = statements_json(&statements);
     }
 }

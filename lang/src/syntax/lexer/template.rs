@@ -274,13 +274,8 @@ impl Lexer<'_> {
 }
 
 fn unclosed(open: &str, close: &str, range: std::ops::Range<usize>) -> SyntaxError {
-    SyntaxError {
-        code: Code::TemplateSyntax,
-        message: format!("`{open}` is not closed"),
-        label: "starts here".into(),
-        hint: Some(format!(
-            "close it with `{close}`; for text that is no template, wrap it in `{{% raw %}}` and `{{% endraw %}}`"
-        )),
-        range,
-    }
+    let message = format!("`{open}` is not closed");
+    SyntaxError::new(Code::TemplateSyntax, range, message, "starts here").with_hint(format!(
+        "close it with `{close}`; for text that is no template, wrap it in `{{% raw %}}` and `{{% endraw %}}`"
+    ))
 }

@@ -1,6 +1,6 @@
 //! Arguments of INCLUDE and RENDER: `name=expression` or `name`.
 
-use super::{Parser, Step, is_word, shorten};
+use super::{Parser, Step, shorten};
 use crate::diag::Code;
 use crate::syntax::SyntaxError;
 use crate::syntax::kind::SyntaxKind::{self, *};
@@ -30,14 +30,14 @@ impl Parser<'_> {
             self.bump();
             return self.expression();
         }
-        if !is_word(self.nth(0)) {
+        if !self.role(0).is_word() {
             return Some(());
         }
         self.unexpected("an argument", "a name is one bareword; write `name=value`")
     }
 
     fn bad_arg(&mut self, kind: SyntaxKind) -> Step {
-        let glued = self.pos > 0 && is_word(self.lexed.pieces[self.pos - 1].kind);
+        let glued = self.pos > 0 && self.flat.pieces[self.pos - 1].role.is_word();
         let hint = match kind {
             EQUALS => "no blanks stand around the `=`",
             _ if glued => "quote a value that has punctuation: `name=\"value\"`",
@@ -77,13 +77,13 @@ impl Parser<'_> {
         }
         if self.nth(0) == AT {
             self.bump();
-            if is_word(self.nth(0)) {
+            if self.role(0).is_word() {
                 self.word(WORD);
                 return Some(());
             }
             return self.unexpected("a value", "leave the `@` out, or quote the text");
         }
-        if !is_word(self.nth(0)) {
+        if !self.role(0).is_word() {
             return Some(());
         }
         self.unexpected("a variable", "quote a text that has punctuation: `name=\"value\"`")

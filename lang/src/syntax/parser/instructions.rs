@@ -1,10 +1,18 @@
 //! One rule for each instruction of language.md §2.
 
-use super::{Parser, Step, is_word, shorten};
+use std::ops::Range;
+
+use super::options::Extra;
+use super::{Parser, Step, shorten};
+use crate::def::DebianRequest;
 use crate::diag::Code;
+use crate::stmt::ImageFormat;
 use crate::syntax::SyntaxError;
 use crate::syntax::kind::SyntaxKind::{self, *};
 use crate::syntax::text::{self, ModuleError};
+
+/// Longest argument that Linux hands to a program, in bytes without the final NUL.
+const MAX_SCRIPT: usize = (128 << 10) - 1;
 
 impl Parser<'_> {
     pub(super) fn instruction(&mut self, kind: SyntaxKind) -> Step {
@@ -18,6 +26,7 @@ impl Parser<'_> {
             COPY_STMT => self.copy(),
             RENDER_STMT => self.render(),
             INCLUDE_STMT => self.include(),
+            FETCH_STMT => self.fetch(),
             _ => self.mount(),
         }
     }
@@ -25,6 +34,9 @@ impl Parser<'_> {
     fn from(&mut self) -> Step {
         if !self.skip_trivia() {
             return self.missing("a module, `docker://…` or `debian://…`");
+        }
+        if self.is_image_file() {
+            return self.node(IMAGE_REF, Self::image_file);
         }
         if [self.nth(0), self.nth(1), self.nth(2), self.nth(3)] != [BAREWORD, COLON, SLASH, SLASH] {
             return self.module();
@@ -35,16 +47,62 @@ impl Parser<'_> {
             scheme => {
                 let message = format!("unknown scheme `{}://`", shorten(scheme));
                 let error = SyntaxError::new(Code::BadReference, self.range(0), message, "not known");
-                return self.fail(error.with_hint("FROM knows `docker://`, `debian://` and modules"));
+                return self.fail(error.with_hint("FROM knows `docker://`, `debian://`, `oci:`, `oci-archive:`, `docker-archive:` and modules"));
             }
         };
         self.node(kind, |parser| {
             (0..4).for_each(|_| parser.bump());
-            if !is_word(parser.nth(0)) {
+            if !parser.role(0).is_word() {
                 return parser.missing(if kind == DOCKER_REF { "an image reference" } else { "a suite" });
+            }
+            if kind == DEBIAN_REF {
+                return parser.debian();
             }
             parser.path("a reference")
         })
+    }
+
+    /// Suite and options behind `debian://`.
+    fn debian(&mut self) -> Step {
+        let range = self.word_range();
+        let reference = text::word(self.pieces(self.word_len()));
+        let templated = self.pieces(self.word_len()).any(|(kind, _)| kind == TEMPLATE_EXPR);
+        self.path("a suite")?;
+        match reference.parse::<DebianRequest>() {
+            Err(error) if !templated => {
+                let message = shorten(&error.to_string());
+                let error = SyntaxError::new(Code::BadReference, range, message, "not a Debian base");
+                self.fail(error.with_hint("for example `debian://trixie` or `debian://trixie?variant=apt`"))
+            }
+            _ => Some(()),
+        }
+    }
+
+    /// Whether `oci:`, `oci-archive:` or `docker-archive:` stands here.
+    fn is_image_file(&self) -> bool {
+        let len = self.pieces(self.word_len()).take_while(|(kind, _)| *kind != COLON).count();
+        let scheme: String = self.pieces(len).map(|(_, raw)| raw).collect();
+        self.nth(len) == COLON && ImageFormat::ALL.iter().any(|it| it.scheme() == scheme)
+    }
+
+    fn image_file(&mut self) -> Step {
+        let len = self.pieces(self.word_len()).take_while(|(kind, _)| *kind != COLON).count();
+        let scheme: String = self.pieces(len).map(|(_, raw)| raw).collect();
+        (0..=len).for_each(|_| self.bump());
+        if !self.role(0).is_word() {
+            return self.missing(&format!("a path after `{scheme}:`"));
+        }
+        let len = self.word_len();
+        let range = self.word_range();
+        let value = text::word(self.pieces(len));
+        let templated = self.pieces(len).any(|(kind, _)| kind == TEMPLATE_EXPR);
+        self.wrap(WORD, len);
+        if templated || text::image_file(&scheme, &value).is_some() {
+            return Some(());
+        }
+        let message = format!("`{}` names no image", shorten(&self.text[range.clone()]));
+        let error = SyntaxError::new(Code::BadReference, range, message, "a part of it is empty");
+        self.fail(error.with_hint(format!("write `{scheme}:PATH` or `{scheme}:PATH:REFERENCE`")))
     }
 
     pub(super) fn module(&mut self) -> Step {
@@ -77,23 +135,76 @@ impl Parser<'_> {
             self.array(len);
             return Some(());
         }
+        if kind == RUN_STMT && self.nth(0) == HEREDOC {
+            return self.script();
+        }
         while self.skip_trivia() {
+            if kind == RUN_STMT {
+                self.no_heredoc("a heredoc is the whole script of a RUN: `RUN <<EOF`, the script, `EOF`")?;
+            }
             let len = self.word_len();
             if len > 1 && self.pieces(len).any(|(kind, _)| kind == STRING) {
                 let word = text::word(self.pieces(len));
                 let message = "quotes in the middle of a word";
                 let label = format!("one word, `{}`", shorten(&word));
-                self.differs(len, message, label, "the older Raptor made separate words of the quoted parts");
+                let hint = "the older Raptor made separate words of the quoted parts";
+                self.differs(len, message, label, hint, text::quote(&word));
             }
             self.word(WORD);
         }
         Some(())
     }
 
-    fn differs(&mut self, len: usize, message: &str, label: String, hint: &str) {
+    /// The script of `RUN <<EOF`.
+    fn script(&mut self) -> Step {
+        let range = self.range(0);
+        self.bump();
+        if !self.at_end() {
+            self.skip_trivia();
+            self.no_heredoc("")?;
+            let message = "the script of a RUN takes no arguments";
+            let error = SyntaxError::new(Code::BadHeredoc, self.word_range(), message, "not expected here");
+            return self.fail(error.with_hint("a heredoc is the whole script; put the command into it"));
+        }
+        let Some(body) = self.heredoc_body() else { return Some(()) };
+        let operator = text::heredoc_operator(&self.text[range.clone()]);
+        if body.len() <= MAX_SCRIPT || operator.is_none_or(|it| it.body(body).len() <= MAX_SCRIPT) {
+            return Some(());
+        }
+        let message = format!("the script is longer than {MAX_SCRIPT} bytes");
+        let label = format!("it has {} bytes", body.len());
+        let error = SyntaxError::new(Code::BadHeredoc, range, message, label);
+        self.fail(
+            error.with_hint("a program takes no longer argument; put the script into a file and COPY it"),
+        )
+    }
+
+    /// Reports a heredoc at the cursor, where there is no place for one.
+    fn no_heredoc(&mut self, place: &str) -> Step {
+        if !matches!(self.nth(0), HEREDOC | OPERATOR) {
+            return Some(());
+        }
+        let range = self.word_range();
+        if self.nth(0) != HEREDOC && !text::looks_like_heredoc(&self.text[range.clone()]) {
+            return Some(());
+        }
+        let mut line =
+            self.flat.pieces[..self.pos].iter().rev().take_while(|it| it.end as usize > self.start);
+        let (message, hint) = if self.nth(0) != HEREDOC {
+            ("malformed heredoc", "a heredoc is a word of its own: `<<WORD`, `<<-WORD` or `<<\"WORD\"`")
+        } else if line.any(|it| it.kind == HEREDOC) {
+            ("a second heredoc in one statement", "a statement takes one heredoc")
+        } else {
+            ("unexpected heredoc", place)
+        };
+        let error = SyntaxError::new(Code::BadHeredoc, range, message, "not expected here");
+        self.fail(error.with_hint(hint))
+    }
+
+    fn differs(&mut self, len: usize, message: &str, label: String, hint: &str, instead: String) {
         let range = self.range(0).start..self.range(len - 1).end;
         let error = SyntaxError::new(Code::DiffersFromUpstream, range, message, label);
-        self.line.push(error.with_hint(hint));
+        self.line.push(error.with_hint(hint).with_rewrite(instead));
     }
 
     /// How many pieces `["a", "b"]` has, if that is all there is. `RUN [ "x" ]` is the program `[`, as it
@@ -127,11 +238,14 @@ impl Parser<'_> {
     }
 
     fn array(&mut self, len: usize) {
+        let strings = self.pieces(len).filter(|(kind, _)| *kind == STRING);
+        let words: Vec<&str> = strings.map(|(_, raw)| raw).collect();
         self.differs(
             len,
             "the JSON form is read as a list of words",
             "every string is one word".into(),
             "write the words without brackets and commas; the older Raptor kept both as text",
+            words.join(" "),
         );
         self.node(ARRAY, |parser| {
             for _ in 0..len {
@@ -189,23 +303,50 @@ impl Parser<'_> {
         let range = self.word_range();
         let word = &self.text[range.clone()];
         let message = format!("`{}` is not a variable", shorten(word));
-        let hint = if word.starts_with('=') {
-            "no blanks stand around the `=`"
-        } else {
-            "write `NAME=value`; a name starts with a letter or `_` and has no punctuation"
-        };
+        let blanks = self.blanks_around(range.clone());
         let error =
             SyntaxError::new(Code::UnexpectedToken, range, message, "expected `NAME` or `NAME=value`");
-        self.fail(error.with_hint(hint))
+        self.fail(match word.starts_with('=') {
+            true => error.with_hint("no blanks stand around the `=`").with_guess(blanks),
+            false => error
+                .with_hint("write `NAME=value`; a name starts with a letter or `_` and has no punctuation"),
+        })
+    }
+
+    /// Removes the blanks before a word and, if it is `=` alone, those behind it.
+    fn blanks_around(&self, word: Range<usize>) -> Vec<(Range<usize>, String)> {
+        let is_blank = |c: char| c == ' ' || c == '\t';
+        let (before, after) = (&self.text[..word.start], &self.text[word.end..]);
+        let start = before.trim_end_matches(is_blank).len();
+        let mut edits = vec![(start..word.start, String::new())];
+        let n_after = after.len() - after.trim_start_matches(is_blank).len();
+        if &self.text[word.clone()] == "=" && n_after > 0 {
+            edits.push((word.end..word.end + n_after, String::new()));
+        }
+        edits
     }
 
     fn write(&mut self) -> Step {
-        self.file_options(false)?;
+        let usage = "the text comes first: `WRITE <<EOF /path`";
+        self.file_options(Extra::None)?;
         if !self.skip_trivia() {
             return self.missing("a text and a path");
         }
-        self.first_operand(VALUE, &[BAREWORD, STRING]);
-        self.path("a path")
+        match self.nth(0) {
+            HEREDOC => self.bump(),
+            _ => {
+                self.no_heredoc(usage)?;
+                self.first_operand(VALUE, &[BAREWORD, STRING]);
+            }
+        }
+        if self.skip_trivia() {
+            self.no_heredoc(usage)?;
+        }
+        self.path("a path")?;
+        match self.skip_trivia() {
+            true => self.no_heredoc(usage),
+            false => Some(()),
+        }
     }
 
     /// The first of two operands. If they are one word, its first piece is the first operand.
@@ -216,12 +357,12 @@ impl Parser<'_> {
     }
 
     fn mkdir(&mut self) -> Step {
-        self.file_options(true)?;
+        self.file_options(Extra::Parents)?;
         self.path("a directory")
     }
 
     fn copy(&mut self) -> Step {
-        self.file_options(false)?;
+        self.file_options(Extra::Exclude)?;
         self.path("a source and a destination")?;
         self.path("a destination after the source")?;
         while !self.at_end() {
@@ -230,8 +371,26 @@ impl Parser<'_> {
         Some(())
     }
 
+    fn fetch(&mut self) -> Step {
+        self.file_options(Extra::Digest)?;
+        if !self.skip_trivia() {
+            return self.missing("a URL and a destination");
+        }
+        let range = self.word_range();
+        let url = text::word(self.pieces(self.word_len()));
+        let templated = self.pieces(self.word_len()).any(|(kind, _)| kind == TEMPLATE_EXPR);
+        self.path("a URL and a destination")?;
+        if !templated && !url.starts_with("http://") && !url.starts_with("https://") {
+            let message = format!("`{}` is not a URL that FETCH knows", shorten(&self.text[range.clone()]));
+            let error =
+                SyntaxError::new(Code::BadReference, range, message, "expected `http://` or `https://`");
+            return self.fail(error.with_hint("files of the project come with COPY"));
+        }
+        self.path("a destination after the URL")
+    }
+
     fn render(&mut self) -> Step {
-        self.file_options(false)?;
+        self.file_options(Extra::None)?;
         self.path("a template and a destination")?;
         self.path("a destination after the template")?;
         self.args()

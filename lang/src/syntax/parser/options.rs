@@ -2,28 +2,50 @@
 
 use std::ops::Range;
 
-use super::{Parser, Step, is_word, shorten};
+use super::{Parser, Step, shorten};
 use crate::diag::Code;
 use crate::syntax::SyntaxError;
-use crate::syntax::hints::did_you_mean;
+use crate::syntax::hints::{Advice, did_you_mean};
 use crate::syntax::kind::SyntaxKind::*;
 use crate::syntax::text;
 
-const FILE_OPTIONS: &[&str] = &["chmod", "chown"];
+/// Options of one file instruction, besides those of all.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Extra {
+    None,
+    /// `-p`
+    Parents,
+    /// `--exclude`
+    Exclude,
+    /// `--sha256`, `--blake3`
+    Digest,
+}
+
+impl Extra {
+    fn names(self) -> &'static [&'static str] {
+        match self {
+            Extra::None | Extra::Parents => &["chmod", "chown"],
+            Extra::Exclude => &["chmod", "chown", "exclude"],
+            Extra::Digest => &["chmod", "chown", "sha256", "blake3"],
+        }
+    }
+}
+
 const MOUNT_OPTIONS: &[&str] =
     &["simple", "file", "layers", "overlay", "readonly", "readwrite", "optional", "required", "each"];
 
 // File instructions.
 impl Parser<'_> {
     /// Options in front of the operands; behind the first operand they are operands.
-    pub(super) fn file_options(&mut self, parents: bool) -> Step {
+    pub(super) fn file_options(&mut self, extra: Extra) -> Step {
         while self.skip_trivia() && self.nth(0) == MINUS {
-            self.node(OPTION, |parser| parser.file_option(parents))?;
+            self.node(OPTION, |parser| parser.file_option(extra))?;
         }
         Some(())
     }
 
-    fn file_option(&mut self, parents: bool) -> Step {
+    fn file_option(&mut self, extra: Extra) -> Step {
+        let parents = extra == Extra::Parents;
         if parents && self.nth(1) == BAREWORD && self.raw(1) == "p" {
             (0..2).for_each(|_| self.bump());
             return Some(());
@@ -37,21 +59,46 @@ impl Parser<'_> {
                 self.option_value("chown", "an owner, such as `root:root`")?;
                 self.owner()
             }
+            Some("exclude") if extra == Extra::Exclude => {
+                self.option_value("exclude", "a pattern, such as `*.o`")?;
+                self.word(WORD);
+                Some(())
+            }
+            Some(name @ ("sha256" | "blake3")) if extra == Extra::Digest => {
+                self.option_value(name, "64 hexadecimal digits")?;
+                self.digest()
+            }
             name => {
-                let hint = match name {
-                    Some("parents") if parents => Some("write `-p`".to_string()),
-                    Some(name) => did_you_mean("--", name, FILE_OPTIONS.iter().copied()),
+                let advice = match name {
+                    Some("parents") if parents => {
+                        Some(Advice { hint: "write `-p`".into(), instead: Some("-p".into()) })
+                    }
+                    Some(name) => did_you_mean("--", name, extra.names().iter().copied()),
                     None => None,
                 };
-                let hint = hint.unwrap_or_else(|| {
+                let advice = advice.unwrap_or_else(|| {
                     let flag = if parents { ", `-p`" } else { "" };
-                    format!(
-                        "the options here are `--chmod`, `--chown`{flag}; quote a path that starts with `-`"
-                    )
+                    let names = extra.names().join("`, `--");
+                    let hint =
+                        format!("the options here are `--{names}`{flag}; quote a path that starts with `-`");
+                    Advice { hint, instead: None }
                 });
-                self.unknown_option(hint)
+                self.unknown_option(advice)
             }
         }
+    }
+
+    fn digest(&mut self) -> Step {
+        let len = self.word_len();
+        let range = self.word_range();
+        let digits = text::word(self.pieces(len));
+        let templated = self.pieces(len).any(|(kind, _)| kind == TEMPLATE_EXPR);
+        self.wrap(WORD, len);
+        if templated || (digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit())) {
+            return Some(());
+        }
+        let message = format!("`{}` is not a digest", shorten(&self.text[range.clone()]));
+        self.fail(SyntaxError::new(Code::BadOption, range, message, "expected 64 hexadecimal digits"))
     }
 
     fn mode(&mut self) -> Step {
@@ -75,7 +122,7 @@ impl Parser<'_> {
         }
         if self.nth(len) == COLON {
             len += 1;
-            while is_word(self.nth(len)) {
+            while self.role(len).is_word() {
                 len += 1;
             }
         }
@@ -128,9 +175,11 @@ impl Parser<'_> {
             (0..3).for_each(|_| self.bump());
             return Some(());
         }
-        let hint = did_you_mean("--", name, MOUNT_OPTIONS.iter().copied())
-            .unwrap_or_else(|| format!("the options here are `--{}`", MOUNT_OPTIONS.join("`, `--")));
-        self.unknown_option(hint)
+        let advice = did_you_mean("--", name, MOUNT_OPTIONS.iter().copied()).unwrap_or_else(|| {
+            let hint = format!("the options here are `--{}`", MOUNT_OPTIONS.join("`, `--"));
+            Advice { hint, instead: None }
+        });
+        self.unknown_option(advice)
     }
 }
 
@@ -148,9 +197,9 @@ impl<'a> Parser<'a> {
         let has_value = match self.nth(0) {
             EQUALS => {
                 self.bump();
-                is_word(self.nth(0))
+                self.role(0).is_word()
             }
-            kind => !is_word(kind) && self.skip_trivia(),
+            _ => !self.role(0).is_word() && self.skip_trivia(),
         };
         if has_value {
             return Some(());
@@ -159,10 +208,10 @@ impl<'a> Parser<'a> {
         self.fail(SyntaxError::new(Code::BadOption, range, message, format!("expected {what}")))
     }
 
-    fn unknown_option(&mut self, hint: String) -> Step {
+    fn unknown_option(&mut self, advice: Advice) -> Step {
         let len = self.pieces(self.word_len()).take_while(|(kind, _)| *kind != EQUALS).count();
         let range = self.range(0).start..self.range(len.saturating_sub(1)).end;
         let message = format!("unknown option `{}`", shorten(&self.text[range.clone()]));
-        self.fail(SyntaxError::new(Code::BadOption, range, message, "not an option here").with_hint(hint))
+        self.fail(SyntaxError::new(Code::BadOption, range, message, "not an option here").with_advice(advice))
     }
 }

@@ -4,8 +4,48 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// So many cases, or what `PROPTEST_CASES` says; the library reads it, and without it wants 256.
+pub(super) fn config(cases: u32) -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if config.cases == 256 { ProptestConfig { cases, ..config } } else { config }
+}
+
+/// Lines of a file as people write them, some of them damaged.
+pub(super) fn file() -> impl Strategy<Value = String> {
+    let lines = prop::sample::select(vec![
+        "RUN apt-get install -y \\\n  a \\\n  b",
+        "RUN a && b # c",
+        "RUN <<EOF\necho {{ x }}\n  done\nEOF",
+        "WRITE --chmod 644 <<-'EOF' /a\r\n\ttext\r\n\tEOF\r",
+        "RUN <<EOF",
+        "COPY --chown=a:b \"c d\" /e",
+        "ENV A=b C=\"d e\"",
+        "INCLUDE $std.a@1 x=[1, {\"a\": true}] y",
+        "FROM docker://debian:trixie",
+        "MOUNT --layers --each a b /c",
+        "foo bar",
+        "RUN \"open",
+        "RUN a\\",
+        "# comment {{ x }}",
+        "",
+        "  ",
+        "$ if x",
+        "  $ endif",
+        "{% for a in b %}",
+        "{%- endfor -%}",
+        "{# remark\nof two lines -#}",
+        "RUN {% if x %}a{% else %}b{% endif %} {{ c }}/d",
+        "$ set a = 1",
+        "$ macro m(a)",
+        "$ endmacro",
+        "{% raw %}{{ a }}{% endraw %}",
+        "RUN {{ x",
+    ]);
+    prop::collection::vec(lines, 0..8).prop_map(|lines| lines.join("\n"))
+}
+
 /// Bits of syntax, templates and trouble, in any order.
-fn soup() -> impl Strategy<Value = String> {
+pub(super) fn soup() -> impl Strategy<Value = String> {
     let words = prop::sample::select(vec![
         "FROM",
         "RUN",
@@ -81,6 +121,12 @@ fn soup() -> impl Strategy<Value = String> {
         "-%}",
         "{#-",
         "-#}",
+        "<<EOF",
+        "RUN <<EOF",
+        "<<-",
+        "\nEOF",
+        "\nEOF\n",
+        "\tEOF\r\n",
         "{% raw %}",
         "{% endraw %}",
         "{% raw -%}",
@@ -100,7 +146,7 @@ fn soup() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(16_000))]
 
     #[test]
     fn any_text_is_kept(text in "\\PC*|(?s).{0,200}") {
@@ -109,6 +155,11 @@ proptest! {
 
     #[test]
     fn any_soup_is_kept(text in soup()) {
+        check_invariants(&text);
+    }
+
+    #[test]
+    fn any_file_is_kept(text in file()) {
         check_invariants(&text);
     }
 
@@ -148,7 +199,7 @@ fn minijinja_text(text: &str) -> Option<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config(10_000))]
 
     /// Templates are cut where minijinja cuts them.
     #[test]
