@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use minijinja::value::{Object, ObjectRepr, Rest, Value, ValueKind};
+use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
 
 use super::data;
@@ -24,10 +24,7 @@ pub(super) fn add(env: &mut Environment<'static>, shared: &Arc<Shared>) {
             Value::from(())
         });
     }
-    let files = shared.clone();
-    env.add_function("path", move |path: String| {
-        Value::from_object(PathObject { path, shared: files.clone() })
-    });
+    env.add_function("path", |path: String| Value::from_object(PathObject { path }));
     for (name, parse) in [
         ("load_yaml", data::yaml as fn(&str) -> Result<Value, String>),
         ("load_json", data::json),
@@ -38,8 +35,6 @@ pub(super) fn add(env: &mut Environment<'static>, shared: &Arc<Shared>) {
     }
     env.add_function("header", header);
     env.add_function("require", require);
-    env.add_filter("escape_sh", escape_sh);
-    env.add_filter("sh", escape_sh);
 }
 
 fn load(
@@ -54,8 +49,11 @@ fn load(
         .map_err(|error| failure(format!("cannot load `{}`: {error}", path.display())))
 }
 
-/// Six lines that tell readers of a generated file to leave it alone.
-fn header(start: Option<String>, end: Option<String>) -> String {
+/// Six lines that tell readers of a generated file to leave it alone. `start` and `end` may be named.
+fn header(start: Option<String>, end: Option<String>, named: Kwargs) -> Result<String, Error> {
+    let start = start.or(named.get("start")?);
+    let end = end.or(named.get("end")?);
+    named.assert_all_used()?;
     let start = start.as_deref().unwrap_or("## ");
     let end = end.as_deref().unwrap_or("");
     let rule = "=".repeat(68);
@@ -68,7 +66,7 @@ fn header(start: Option<String>, end: Option<String>) -> String {
         rule.as_str(),
     ];
     let lines = lines.map(|line| format!("{start}{line}{end}").trim_end().to_owned() + "\n");
-    lines.concat()
+    Ok(lines.concat())
 }
 
 /// The value of a variable that must be given.
@@ -80,7 +78,7 @@ fn require(state: &State, name: String) -> Result<Value, Error> {
 }
 
 /// A value as words of a `.rapt` statement.
-fn escape_sh(value: &Value) -> Result<String, Error> {
+pub(super) fn escape_sh(value: &Value) -> Result<String, Error> {
     match value.kind() {
         ValueKind::String => Ok(escape_word(value.as_str().unwrap_or_default())),
         ValueKind::Number | ValueKind::Bool => Ok(value.to_string()),
@@ -115,7 +113,6 @@ fn escape_word(word: &str) -> String {
 #[derive(Debug)]
 struct PathObject {
     path: String,
-    shared: Arc<Shared>,
 }
 
 impl Object for PathObject {
@@ -125,7 +122,7 @@ impl Object for PathObject {
 
     fn call_method(
         self: &Arc<Self>,
-        _: &State<'_, '_>,
+        state: &State<'_, '_>,
         method: &str,
         args: &[Value],
     ) -> Result<Value, Error> {
@@ -135,7 +132,7 @@ impl Object for PathObject {
         if !args.is_empty() {
             return Err(Error::from(ErrorKind::TooManyArguments));
         }
-        let info = self.shared.info(&paths::join(Path::new(""), Path::new(&self.path)))?;
+        let info = Shared::of(state)?.info(&paths::join(Path::new(""), Path::new(&self.path)))?;
         Ok(Value::from(match method {
             "exists" => info.kind.is_some(),
             "is_dir" => info.kind == Some(FileKind::Dir),

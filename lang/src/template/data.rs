@@ -17,7 +17,11 @@ pub(super) fn json(text: &str) -> Result<Value, String> {
 
 /// A TOML document; dates become strings.
 pub(super) fn toml(text: &str) -> Result<Value, String> {
-    let document = Document::parse(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+    let document = Document::parse(text).map_err(|error| {
+        let start = error.span().map_or(0, |it| it.start);
+        let line = text.get(..start).unwrap_or_default().matches('\n').count() + 1;
+        format!("line {line}: {}", error.message().lines().collect::<Vec<_>>().join(", "))
+    })?;
     Ok(item(document.as_item()))
 }
 

@@ -72,7 +72,10 @@ fn explain(
             "paths in include, import and extends count from the directory of the file they stand in",
         ),
         ErrorKind::OutOfFuel => {
-            let message = format!("the template did not end after {} million steps", FUEL / 1_000_000);
+            let message = match inner.fuel {
+                FUEL => format!("the template did not end after {} million steps", FUEL / 1_000_000),
+                less => format!("the template did not end after {less} steps, and copies much text in each"),
+            };
             Diagnostic::new(Code::TemplateError, message, span, "stopped here")
                 .with_hint("is there a loop or a macro that never ends?")
         }
@@ -84,7 +87,8 @@ fn explain(
     }
 }
 
-fn undefined(
+/// The diagnostic for an undefined value.
+pub(super) fn undefined(
     detail: Option<String>,
     span: Span,
     inner: &Inner,
@@ -106,14 +110,16 @@ fn undefined(
         Some("instance") => {
             Some("only files whose name ends in `@` have an instance, as in `FROM name@instance`".to_owned())
         }
-        Some(name) => suggest::nearest(name, known).map(|it| format!("did you mean `{it}`?")),
-        None => None,
+        _ => None,
     };
-    let hint = hint.unwrap_or_else(|| {
-        "pass it as an argument, or set it first; `{% if name is defined %}` tests for an optional one"
-            .to_owned()
-    });
-    Diagnostic::new(Code::UndefinedValue, message, span, "undefined value").with_hint(hint)
+    let problem = Diagnostic::new(Code::UndefinedValue, message, span, "undefined value");
+    match (hint, name.and_then(|name| suggest::nearest(name, known))) {
+        (Some(hint), _) => problem.with_hint(hint),
+        (None, Some(near)) => problem.did_you_mean(near),
+        (None, None) => problem.with_hint(
+            "pass it as an argument, or set it first; `{% if name is defined %}` tests for an optional one",
+        ),
+    }
 }
 
 /// Place of an error in the original text of its template.

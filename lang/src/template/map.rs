@@ -43,6 +43,13 @@ enum Origin {
 }
 
 impl SourceMap {
+    /// Of a file of `len` bytes that was rendered to itself and `n_added` more bytes.
+    pub(super) fn identity(root: FileId, len: usize, n_added: usize) -> SourceMap {
+        let origin = Origin::Text { file: root, offset: 0 };
+        let lens = BTreeMap::from([(root, len as u32)]);
+        SourceMap { root, pieces: vec![Piece { start: 0, origin }], lens, len: len + n_added }
+    }
+
     /// Where the bytes of `range` come from.
     ///
     /// Raw text maps exactly, text of a value maps to its whole tag. A range over several pieces reaches from

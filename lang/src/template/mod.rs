@@ -3,17 +3,22 @@
 //! The text is exactly what minijinja makes of the file. Beside it comes a [`SourceMap`], so that everything that
 //! is found in the rendered text is reported at its place in the files that the author wrote.
 
+mod bounds;
 mod builtins;
 mod data;
 mod engine;
 mod error;
+mod guard;
 mod map;
 mod scan;
+mod undefined;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::mem;
+use std::ops::Range;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +32,7 @@ pub use map::SourceMap;
 use crate::diag::{Code, Diagnostic};
 use crate::source::{FileId, Sources, Span};
 use crate::world::World;
-use engine::{Ask, PathInfo, Shared};
+use engine::{Ask, Engine, Inner, PathInfo, Root, Shared};
 use map::{Buffer, Recorder};
 
 /// Variables that a template sees.
@@ -107,8 +112,19 @@ pub fn render(
     text: &Arc<str>,
     context: &Context,
     sources: &mut Sources,
-) -> Result<Rendered, Diagnostic> {
-    run(Shared::default(), reach, path, text, context, sources)
+) -> Result<Rendered, Vec<Diagnostic>> {
+    run(Uses::Once, path, text, reach, context, sources)
+}
+
+/// The same for a file that others include, each with a context of its own: the thread keeps the compiled template.
+pub fn render_included(
+    world: &dyn World,
+    path: &Path,
+    text: &Arc<str>,
+    context: &Context,
+    sources: &mut Sources,
+) -> Result<Rendered, Vec<Diagnostic>> {
+    run(Uses::Included, path, text, &Reach::World(world), context, sources)
 }
 
 /// The same for the template of a RENDER, whose output is a file of the image: no newline is added to it.
@@ -118,54 +134,141 @@ pub fn render_document(
     text: &Arc<str>,
     context: &Context,
     sources: &mut Sources,
-) -> Result<Rendered, Diagnostic> {
-    let shared = Shared::of_document(path);
-    run(shared, &Reach::World(world), path, text, context, sources)
+) -> Result<Rendered, Vec<Diagnostic>> {
+    run(Uses::Document, path, text, &Reach::World(world), context, sources)
+}
+
+/// What a rendering is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Uses {
+    /// A module, evaluated once.
+    Once,
+    /// A file that is included, perhaps often.
+    Included,
+    /// The template of a RENDER, likewise.
+    Document,
 }
 
 fn run(
-    shared: Shared,
-    reach: &Reach<'_>,
+    uses: Uses,
     path: &Path,
     text: &Arc<str>,
+    reach: &Reach<'_>,
     context: &Context,
     sources: &mut Sources,
-) -> Result<Rendered, Diagnostic> {
-    let root = sources.add(path, text.clone());
+) -> Result<Rendered, Vec<Diagnostic>> {
+    let file = sources.add(path, text.clone());
+    if uses != Uses::Document && scan::is_plain(text) {
+        let newline = if text.ends_with('\n') { "" } else { "\n" };
+        return Ok(Rendered {
+            text: format!("{text}{newline}"),
+            map: SourceMap::identity(file, text.len(), newline.len()),
+            exports: Context::new(),
+            log: Vec::new(),
+        });
+    }
     let name = path.to_string_lossy().into_owned();
-    let shared = Arc::new(shared);
-    shared.lock().texts.insert(PathBuf::from(&name), Ok(text.clone()));
-    let env = engine::environment(&shared);
+    let root = Root { name, text: text.clone(), is_document: uses == Uses::Document };
+    let mut engine = match uses {
+        Uses::Once => Engine::new_of(&root),
+        Uses::Included | Uses::Document => Engine::of(&root),
+    };
+    let result = rounds(&mut engine, &root.name, file, reach, context, sources);
+    match (uses, &result) {
+        (Uses::Included | Uses::Document, Ok(_)) => engine.keep(root),
+        _ => engine.put_back(),
+    }
+    result
+}
+
+/// Renders until no file is missing.
+fn rounds(
+    engine: &mut Engine,
+    name: &str,
+    root: FileId,
+    reach: &Reach<'_>,
+    context: &Context,
+    sources: &mut Sources,
+) -> Result<Rendered, Vec<Diagnostic>> {
+    let Engine { env, shared } = engine;
     for _ in 0..MAX_FILES {
         shared.marks.probe.store(u32::MAX, Ordering::Relaxed);
-        shared.lock().log.clear();
+        shared.used.reset();
+        let mut inner = shared.lock();
+        inner.log.clear();
+        env.set_fuel(Some(inner.fuel));
+        drop(inner);
         let mut recorder = Recorder::new(&shared.marks);
         // This release of the engine panics when it compares some numbers (`1.0 < 9007199254740993`).
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
-            let template = env.get_template(&name)?;
+            let template = env.get_template(name)?;
             template.render_to_write(context, &mut recorder).map(|state| exports(&state))
         }));
         let outcome = outcome.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::InvalidOperation, "the template engine gave up on this template"))
         });
+        if mem::take(&mut shared.lock().restart) {
+            continue;
+        }
         if let Reach::World(world) = reach {
             let wanted = shared.lock().wanted.take();
             if let Some(ask) = wanted {
-                fetch(*world, ask, &shared);
+                fetch(*world, ask, shared);
                 continue;
             }
         }
         return match outcome {
             Ok(exports) => {
                 let log = shared.lock().log.split_off(0);
-                let (text, map) = finish(recorder, &env, root, &shared, sources);
+                let (text, map) = finish(recorder, env, root, shared, sources);
                 Ok(Rendered { text, map, exports, log })
             }
-            Err(error) => Err(error::diagnostic(&error, &shared.lock(), root, context, reach, sources)),
+            Err(error) => {
+                let first = error::diagnostic(&error, &shared.lock(), root, context, reach, sources);
+                Err(with_others(first, env, &shared.lock(), root, context, sources))
+            }
         };
     }
     let message = format!("the template asks for more than {MAX_FILES} files");
-    Err(Diagnostic::new(Code::TemplateError, message, Span::new(root, 0, 0), ""))
+    Err(vec![Diagnostic::new(Code::TemplateError, message, Span::new(root, 0, 0), "")])
+}
+
+/// Adds the names behind a first undefined one that are undefined for certain.
+fn with_others(
+    first: Diagnostic,
+    env: &Environment<'_>,
+    inner: &Inner,
+    root: FileId,
+    context: &Context,
+    sources: &Sources,
+) -> Vec<Diagnostic> {
+    let Some(label) = first.labels.first() else { return vec![first] };
+    if first.code != Code::UndefinedValue || label.span.file != root || !first.stack.is_empty() {
+        return vec![first];
+    }
+    let text = sources.text(root);
+    let done = label.span.end as usize;
+    let first_name = text.get(label.span.start as usize..done).unwrap_or_default();
+    let first_name = first_name.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+    let is_known = |name: &str| {
+        context.contains_key(name) || first_name == Some(name) || env.globals().any(|(it, _)| it == name)
+    };
+    let names = engine::parse(&env.syntax().clone(), text, |tree| undefined::certain(tree, done));
+    let others: Vec<Diagnostic> = names
+        .into_iter()
+        .filter(|(name, _)| !is_known(name))
+        .map(|(_, range)| {
+            let span = Span::new(root, range.start, range.end);
+            error::undefined(None, span, inner, context, sources)
+        })
+        .collect();
+    [first].into_iter().chain(others).collect()
+}
+
+/// Ranges of `text` of which only rendering tells what statements they become: whole lines with tags, and what
+/// comments, raw blocks and captures enclose.
+pub fn uncertain(text: &str) -> Vec<Range<usize>> {
+    scan::uncertain(text)
 }
 
 fn fetch(world: &dyn World, ask: Ask, shared: &Shared) {

@@ -4,8 +4,11 @@
 //! trusted for templates that compile, and only to place spans: a mistake here cannot change what is rendered,
 //! because the instrumented text must compile too and its additions write nothing.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::ops::Range;
+
+use super::bounds;
 
 /// The function that the added calls name; templates that use the name themselves stay as they are.
 pub(super) const PROBE: &str = "__raptor_at";
@@ -13,8 +16,16 @@ pub(super) const PROBE: &str = "__raptor_at";
 /// Most words and operators in one expression.
 const MAX_TOKENS: usize = 3000;
 
+/// Most `:` in square brackets of one tag: the engine reads slices of slices recursively.
+const MAX_SLICES: usize = 16;
+
 /// Most `elif` of one `if`.
 const MAX_BRANCHES: usize = 500;
+
+/// Whether the engine would copy the text as it is.
+pub(super) fn is_plain(text: &str) -> bool {
+    next_marker(text.as_bytes(), 0).is_none()
+}
 
 /// A template with probes, and the way back to what its author wrote.
 #[derive(Debug)]
@@ -32,9 +43,52 @@ pub(super) struct Instrumented {
 struct Insert {
     /// Offset in the original.
     at: usize,
+    /// Bytes of the original that it stands for.
+    removed: usize,
     /// Offset in the instrumented text.
     pos: usize,
     len: usize,
+}
+
+/// A change of the text.
+#[derive(Debug)]
+pub(super) struct Edit {
+    /// Where.
+    pub(super) at: usize,
+    /// Bytes that go.
+    pub(super) removed: usize,
+    /// What comes.
+    pub(super) added: String,
+    /// Order among changes at the same place.
+    pub(super) rank: Rank,
+}
+
+/// Which change at a place comes first: inner brackets close before outer ones, and open after them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// End of an operator or literal.
+    Close,
+    /// End of a whole expression.
+    CloseWhole,
+    /// An operator itself.
+    Replace,
+    /// Start of a whole expression, or a statement.
+    OpenWhole,
+    /// Start of an operator or literal that ends there.
+    Open(usize),
+}
+
+impl Edit {
+    fn order(&self) -> (usize, u8, Reverse<usize>) {
+        let (rank, end) = match self.rank {
+            Rank::Close => (0, 0),
+            Rank::CloseWhole => (1, 0),
+            Rank::Replace => (2, 0),
+            Rank::OpenWhole => (3, 0),
+            Rank::Open(end) => (4, end),
+        };
+        (self.at, rank, Reverse(end))
+    }
 }
 
 impl Instrumented {
@@ -49,28 +103,27 @@ impl Instrumented {
         let n_before = self.inserts.partition_point(|insert| insert.pos <= pos);
         match n_before.checked_sub(1).and_then(|idx| self.inserts.get(idx)) {
             Some(insert) if pos < insert.pos + insert.len => insert.at,
-            Some(insert) => insert.at + (pos - insert.pos - insert.len),
+            Some(insert) => insert.at + insert.removed + (pos - insert.pos - insert.len),
             None => pos,
         }
     }
 }
 
 /// Adds probes outside of constructs that capture text (macro, call, filter and block set), whose inner writes
-/// reach the output as one value.
-pub(super) fn instrument(text: &str, first_id: u32) -> Instrumented {
+/// reach the output as one value; bounds what `set` keeps; and makes the `edits`.
+pub(super) fn instrument(text: &str, first_id: u32, mut edits: Vec<Edit>) -> Instrumented {
     let mut result = Instrumented::plain(text);
-    if text.contains(PROBE) {
-        return result;
-    }
-    let mut inserts: Vec<(usize, String)> = Vec::new();
+    let has_probes = !text.contains(PROBE);
     let mut captures = 0usize;
+    let whole = |at: usize, added: String| Edit { at, removed: 0, added, rank: Rank::OpenWhole };
+    let close = |at: usize| Edit { at, removed: 0, added: ")".to_owned(), rank: Rank::CloseWhole };
     for tag in tags(text).0 {
         let inner = text.get(tag.inner.clone()).unwrap_or_default();
         let probe = format!("{PROBE}({},", first_id + result.writers.len() as u32);
         if tag.kind == Kind::Expr {
-            if captures == 0 && !writes_by_itself(inner) {
-                inserts.push((tag.inner.start, format!("{probe}(")));
-                inserts.push((tag.inner.end, "))".to_owned()));
+            if has_probes && captures == 0 && !writes_by_itself(inner) {
+                edits.push(whole(tag.inner.start, probe));
+                edits.push(close(tag.inner.end));
                 result.writers.push(tag.whole);
             }
             continue;
@@ -79,35 +132,42 @@ pub(super) fn instrument(text: &str, first_id: u32) -> Instrumented {
         collect_names(keyword, inner, &mut result.names);
         match keyword {
             "call" | "filter" => {
-                if captures == 0 {
+                if has_probes && captures == 0 {
                     let statement = match tag.kind {
                         Kind::Line => format!("$ do {probe}0)\n"),
                         _ => format!("{}do {probe}0)%}}", &text[tag.whole.start..tag.inner.start]),
                     };
-                    inserts.push((tag.whole.start, statement));
+                    edits.push(whole(tag.whole.start, statement));
                     result.writers.push(tag.whole);
                 }
                 captures += 1;
             }
             "macro" => captures += 1,
-            "set" if !tag.assigns => captures += 1,
+            "set" => match tag.assigns {
+                Some(at) => {
+                    edits.push(whole(at, format!("{}(", bounds::HOLD)));
+                    edits.push(close(tag.inner.end));
+                }
+                None => captures += 1,
+            },
             "endcall" | "endfilter" | "endmacro" | "endset" => captures = captures.saturating_sub(1),
             _ => {}
         }
     }
-    result.apply(text, inserts);
+    edits.sort_by_key(Edit::order);
+    result.apply(text, edits);
     result
 }
 
 impl Instrumented {
-    fn apply(&mut self, text: &str, inserts: Vec<(usize, String)>) {
-        let mut source = String::with_capacity(text.len() + inserts.len() * 16);
+    fn apply(&mut self, text: &str, edits: Vec<Edit>) {
+        let mut source = String::with_capacity(text.len() + edits.len() * 16);
         let mut done = 0;
-        for (at, added) in inserts {
+        for Edit { at, removed, added, .. } in edits {
             source.push_str(&text[done..at]);
-            self.inserts.push(Insert { at, pos: source.len(), len: added.len() });
+            self.inserts.push(Insert { at, removed, pos: source.len(), len: added.len() });
             source.push_str(&added);
-            done = at;
+            done = at + removed;
         }
         source.push_str(&text[done..]);
         self.source = source;
@@ -161,10 +221,12 @@ struct Tag {
     whole: Range<usize>,
     /// Between the delimiters and their whitespace marks.
     inner: Range<usize>,
-    /// Whether a `=` stands outside of all brackets.
-    assigns: bool,
+    /// Behind the first `=` outside of all brackets.
+    assigns: Option<usize>,
     /// Words and operators of the longest expression between commas.
     longest: usize,
+    /// `:` in square brackets.
+    n_slices: usize,
 }
 
 /// The first tag that would exhaust the stack: the engine works recursively through chains of operators, and
@@ -179,7 +241,10 @@ pub(super) fn overlong(text: &str) -> Option<Range<usize>> {
             "elif" => branches.iter_mut().next_back().into_iter().for_each(|it| *it += 1),
             _ => {}
         }
-        if tag.longest > MAX_TOKENS || branches.last().is_some_and(|it| *it > MAX_BRANCHES) {
+        if tag.longest > MAX_TOKENS
+            || tag.n_slices > MAX_SLICES
+            || branches.last().is_some_and(|it| *it > MAX_BRANCHES)
+        {
             return Some(tag.whole);
         }
     }
@@ -191,9 +256,48 @@ pub(super) fn unclosed(text: &str) -> Option<usize> {
     tags(text).1
 }
 
-/// Every expression, block and line statement, in order, up to one that is never closed; and where that begins.
-fn tags(text: &str) -> (Vec<Tag>, Option<usize>) {
+/// Ranges of which only rendering tells what they become, widened to whole lines and what continues them.
+pub(super) fn uncertain(text: &str) -> Vec<Range<usize>> {
+    let (tags, unclosed, mut ranges) = tags(text);
+    let mut open = Vec::new();
+    for tag in tags {
+        let keyword =
+            if tag.kind == Kind::Expr { "" } else { word(text.get(tag.inner.clone()).unwrap_or_default()) };
+        match keyword {
+            "extends" => ranges.push(0..text.len()),
+            "call" | "filter" | "macro" => open.push(tag.whole.start),
+            "set" if tag.assigns.is_none() => open.push(tag.whole.start),
+            "endcall" | "endfilter" | "endmacro" | "endset" => {
+                ranges.extend(open.pop().map(|start| start..tag.whole.end));
+            }
+            _ => {}
+        }
+        ranges.push(tag.whole);
+    }
+    ranges.extend(open.into_iter().chain(unclosed).map(|start| start..text.len()));
+    ranges.into_iter().map(|it| lines_of(text, it)).collect()
+}
+
+/// The lines that a range touches, with those that a `\` at their end joins to them.
+fn lines_of(text: &str, range: Range<usize>) -> Range<usize> {
+    let continues = |line: &str| line.trim_end_matches('\r').ends_with('\\');
+    let mut start = text[..range.start].rfind('\n').map_or(0, |at| at + 1);
+    while start > 0 && continues(&text[..start - 1]) {
+        start = text[..start - 1].rfind('\n').map_or(0, |at| at + 1);
+    }
+    let line_end = |from: usize| text[from..].find('\n').map_or(text.len(), |len| from + len);
+    let mut end = line_end(range.end);
+    while end < text.len() && continues(&text[..end]) {
+        end = line_end(end + 1);
+    }
+    start..end
+}
+
+/// Every expression, block and line statement, in order, up to one that is never closed; where that begins; and
+/// where comments and raw blocks are.
+fn tags(text: &str) -> (Vec<Tag>, Option<usize>, Vec<Range<usize>>) {
     let mut tags = Vec::new();
+    let mut skipped = Vec::new();
     let mut pos = 0;
     while let Some((start, marker)) = next_marker(text.as_bytes(), pos) {
         let rest = &text[start + 2..];
@@ -202,6 +306,7 @@ fn tags(text: &str) -> (Vec<Tag>, Option<usize>) {
             b'#' => match rest[mark..].find("#}") {
                 Some(len) => {
                     pos = start + 2 + mark + len + 2;
+                    skipped.push(start..pos);
                     continue;
                 }
                 None => None,
@@ -210,6 +315,7 @@ fn tags(text: &str) -> (Vec<Tag>, Option<usize>) {
                 Some(body) => match after_raw(body) {
                     Some(after) => {
                         pos = text.len() - after.len();
+                        skipped.push(start..pos);
                         continue;
                     }
                     None => None,
@@ -219,11 +325,11 @@ fn tags(text: &str) -> (Vec<Tag>, Option<usize>) {
             b'{' => tag(text, Kind::Expr, start, start + 2 + mark),
             _ => tag(text, Kind::Line, start, start + 2),
         };
-        let Some(tag) = tag else { return (tags, Some(start)) };
+        let Some(tag) = tag else { return (tags, Some(start), skipped) };
         pos = tag.whole.end;
         tags.push(tag);
     }
-    (tags, None)
+    (tags, None, skipped)
 }
 
 /// Next place where raw text ends, and the byte that tells how: `{`, `%`, `#` after a brace, or `$`.
@@ -261,16 +367,25 @@ fn after_raw(mut body: &str) -> Option<&str> {
 fn tag(text: &str, kind: Kind, start: usize, inner: usize) -> Option<Tag> {
     let bytes = text.as_bytes();
     let mut depth = 0i32;
-    let mut assigns = false;
+    let mut assigns = None;
     let mut pos = inner;
     // Words and operators since the last comma, for each open bracket.
     let mut tokens = vec![0];
     let mut longest = 0;
+    let mut in_square = vec![false];
+    let mut n_slices = 0;
     loop {
         if depth == 0
             && let Some(close) = end_mark(text, kind, pos)
         {
-            return Some(Tag { kind, whole: start..pos + close, inner: inner..pos, assigns, longest });
+            return Some(Tag {
+                kind,
+                whole: start..pos + close,
+                inner: inner..pos,
+                assigns,
+                longest,
+                n_slices,
+            });
         }
         let byte = *bytes.get(pos)?;
         let is_word = |it: &u8| it.is_ascii_alphanumeric() || *it == b'_';
@@ -284,16 +399,24 @@ fn tag(text: &str, kind: Kind, start: usize, inner: usize) -> Option<Tag> {
             b'(' | b'[' | b'{' => {
                 depth += 1;
                 tokens.push(0);
+                in_square.push(byte == b'[');
                 pos += 1;
             }
             b')' | b']' | b'}' => {
                 depth -= 1;
                 tokens.truncate(tokens.len().saturating_sub(1).max(1));
+                in_square.truncate(in_square.len().saturating_sub(1).max(1));
                 pos += 1;
             }
             b'=' | b'!' | b'<' | b'>' if bytes.get(pos + 1) == Some(&b'=') => pos += 2,
             b'=' => {
-                assigns |= depth == 0;
+                pos += 1;
+                if depth == 0 {
+                    assigns = assigns.or(Some(pos));
+                }
+            }
+            b':' => {
+                n_slices += usize::from(in_square.last() == Some(&true));
                 pos += 1;
             }
             _ => pos += 1,

@@ -45,12 +45,18 @@ fn context() -> Context {
         .collect()
 }
 
-fn run(text: &str) -> (Result<Rendered, Diagnostic>, Sources) {
+fn run_all(text: &str) -> (Result<Rendered, Vec<Diagnostic>>, Sources) {
     let mut sources = Sources::default();
     let world = world();
     let text: Arc<str> = text.into();
     let rendered = render(&Reach::World(&world), Path::new("main.rapt"), &text, &context(), &mut sources);
     (rendered, sources)
+}
+
+/// The same with the first problem only.
+fn run(text: &str) -> (Result<Rendered, Diagnostic>, Sources) {
+    let (rendered, sources) = run_all(text);
+    (rendered.map_err(|it| it.into_iter().next().unwrap()), sources)
 }
 
 fn plain(text: &str) -> Option<String> {
@@ -243,11 +249,83 @@ fn error_inside_include_has_a_stack() {
     let mut sources = Sources::default();
     let error =
         render(&Reach::World(&world), Path::new("main.rapt"), &text, &context(), &mut sources).unwrap_err();
+    let [error] = error.as_slice() else { panic!("{error:?}") };
     assert_eq!(
-        show(&error, &sources),
+        show(error, &sources),
         "E0202 lib/bad.j2:2: «usr» `usr` is not defined\n  in main.rapt:2: «include 'lib/bad.j2'»"
     );
     assert_eq!(error.hint.as_deref(), Some("did you mean `user`?"));
+}
+
+/// Wherever an error happens, it points to its source, with what led there.
+#[test]
+fn errors_have_stacks() {
+    for (fixture, template, expected) in [
+        ("", "{% for i in list %}\n{{ no }}{% endfor %}", "E0202 main.rapt:2: «no» `no` is not defined"),
+        (
+            "",
+            "{% macro m() %}\n{{ no }}{% endmacro %}\n{{ m() }}",
+            "E0202 main.rapt:2: «no» `no` is not defined",
+        ),
+        (
+            "--- lib/m.j2\n{% macro m() %}\n{{ no }}{% endmacro %}\n",
+            "{% import 'lib/m.j2' as l %}\n{{ l.m() }}",
+            "E0202 lib/m.j2:2: «no» `no` is not defined",
+        ),
+        (
+            "--- lib/a.j2\n\n{% include 'b.j2' %}\n--- lib/b.j2\n{% for i in list %}{{ i.no }}{% endfor %}\n",
+            "{% include 'lib/a.j2' %}",
+            "E0202 lib/b.j2:1: «i.no» `i.no` is not defined\n  in main.rapt:1: «include 'lib/a.j2'»\n  in lib/a.j2:2: «include 'b.j2'»",
+        ),
+        (
+            "--- lib/p.j2\n{% block b %}{% endblock %}\n",
+            "{% extends 'lib/p.j2' %}{% block b %}\n{{ no }}{% endblock %}",
+            "E0202 main.rapt:2: «no» `no` is not defined",
+        ),
+    ] {
+        let mut world = world();
+        world.files.extend(MemoryWorld::new(fixture).files);
+        let mut sources = Sources::default();
+        let text: Arc<str> = template.into();
+        let path = Path::new("main.rapt");
+        let errors = render(&Reach::World(&world), path, &text, &context(), &mut sources).unwrap_err();
+        let shown: Vec<_> = errors.iter().map(|it| show(it, &sources)).collect();
+        assert_eq!(shown, [expected], "{template}");
+    }
+}
+
+/// The first undefined name ends the rendering; others are told if nothing can define them.
+#[test]
+fn further_undefined_names() {
+    for (template, expected) in [
+        ("{{ a }}\n{{ b.c }} {{ x }}\n{{ b }} {{ a }} {{ d[0] }}", "a b d"),
+        ("{{ a }}\n{% set b = 1 %}{{ b }}{{ c | default('') }}{{ d is defined }}", "a"),
+        ("{{ a }}{% if yes %}{{ b }}{% endif %}{% for c in list %}{% endfor %}{{ c }}", "a"),
+        ("{{ a }}{% macro m(b) %}{% endmacro %}{{ m }}{{ range }}{{ info }}{{ self }}", "a"),
+        ("{{ a }}{% include 'lib/part.j2' %}{{ b }}", "a"),
+        ("{{ a }}{% import 'lib/macros.j2' as m %}{{ m }}{% with w = 1 %}{% endwith %}{{ w }}", "a"),
+    ] {
+        let (rendered, sources) = run_all(template);
+        let names = rendered.unwrap_err();
+        let names = names.iter().map(|it| {
+            let span = it.labels[0].span;
+            &sources.text(span.file)[span.start as usize..span.end as usize]
+        });
+        assert_eq!(names.collect::<Vec<_>>().join(" "), expected, "{template}");
+    }
+}
+
+/// A value of `path(…)` asks the rendering that uses it.
+#[test]
+fn paths_outlive_their_rendering() {
+    let (rendered, _) = run("$ set p = path('lib/part.j2')\n");
+    let mut context = context();
+    context.extend(rendered.unwrap().exports);
+    let mut sources = Sources::default();
+    let text: Arc<str> = "{{ p.is_file() }}".into();
+    let path = Path::new("other.rapt");
+    let rendered = render(&Reach::World(&world()), path, &text, &context, &mut sources).unwrap();
+    assert_eq!(rendered.text, "true\n");
 }
 
 #[test]
@@ -290,6 +368,7 @@ fn only_this_file() {
         let error =
             render(&Reach::ThisFileOnly, Path::new("main.rapt"), &template.into(), &context(), &mut sources)
                 .unwrap_err();
+        let [error] = error.as_slice() else { panic!("{error:?}") };
         assert_eq!(error.code, Code::TemplateError);
         assert!(error.message.starts_with("the template needs another file"), "{}", error.message);
     }
@@ -340,6 +419,32 @@ fn fragment() -> impl Strategy<Value = String> {
         "{{ x if yes }}",
         "{{ missing or x }}",
         "{{ x ~ n }}",
+        "{{ (x ~ n)~(n+1)~[1,(x~'é')] }}",
+        "{{ 2 * n + 1 - n * (n + 2) }}",
+        "{{ x * n ~ n * x }}{{ [x] * 2 }}",
+        "{{ [1] + [x] }}{{ ([1] + [n]) | length }}",
+        "{{ {'a': x, 'b': [n]} }}",
+        "{{ 'a' + 1 }}",
+        "{{ missing ~ x }}",
+        "{% set q = list[1:] + [n] %}{{ q }}{{ q is sequence }}{{ q | length }}",
+        "{% set q = 'a,b' | split(',') %}{{ q }}{{ q | list | length }}",
+        "{% set q = 'a,b' | split(',') %}{{ q | length }}",
+        "{% set q = missing %}{{ q is defined }}",
+        "{% set q, r = (x, n) %}{{ r ~ q }}",
+        "{% set ns = namespace(a=1) %}{% set ns.a = ns.a + n %}{{ ns.a }}",
+        "{{ [3, n, 1] | sort | reverse | join('-') }}",
+        "{{ {'b': n} | chain({'a': x}) }}{{ [n] | chain([x], [1]) }}{{ ([n] | chain([1]))[1] }}",
+        "{{ 'a\\nb' | indent(2) }}{{ [1, [x]] | tojson(indent=2) }}{{ [1, 2, 3] | batch(2, 0) }}",
+        "{{ 'x<y' | replace('<', x) | upper }}{{ list | map('upper') | list }}",
+        "{{ [1, 2] | zip([3, x]) }}{{ dict(a=n) | items }}",
+        "{{ 1 if x == 'X' ~ '' else 2 }}",
+        "{% if x ~ n == 'X3' and n + 1 in [4, n] %}eq{% elif n * 2 > 5 %}b{% else %}c{% endif %}",
+        "{% from 'lib/macros.j2' import user as u %}{{ u(x ~ n) }}",
+        "{% for i in list if i ~ 'z' != 'az' %}{{ loop.index + 1 }}{% else %}none{% endfor %}",
+        "{% for i in range(5) %}{% if i == 1 %}{% continue %}{% elif i * 2 == 6 %}{% break %}{% endif %}{{ i }}{% endfor %}",
+        "\r\n$ set w = x ~ 'a'\r\nRUN {{ w }}\r\n",
+        "{% do namespace(a=[x]) %}",
+        "{% autoescape 'html' %}{{ '<' ~ x }}{% endautoescape %}",
         "{{ [1, x] }}",
         "{{ 1, 2 }}",
         "\r\n",
@@ -370,8 +475,15 @@ fn fragment() -> impl Strategy<Value = String> {
     })
 }
 
+/// This many cases, if `PROPTEST_CASES` does not say otherwise.
+fn cases(n: u32) -> ProptestConfig {
+    let default = ProptestConfig::default();
+    let cases = if default.cases == 256 { n } else { default.cases };
+    ProptestConfig { cases, ..default }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(cases(3000))]
 
     /// Our text is the engine's text, and every span of it lies inside a file.
     #[test]
