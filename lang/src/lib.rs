@@ -5,8 +5,10 @@
 
 pub mod def;
 pub mod diag;
+pub mod format;
 pub mod manifest;
 pub mod paths;
+pub mod pattern;
 pub mod program;
 pub mod source;
 pub mod stmt;

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use toml_edit::{Document, Item, Table, TableLike, Value};
 
-use crate::diag::{Code, Diagnostic};
+use crate::diag::{Code, Diagnostic, Fix};
+use crate::program::{Parameter, Parameters, is_variable};
 use crate::source::{FileId, Sources, Span};
 use crate::stmt::Spanned;
 use crate::suggest;
@@ -41,6 +42,8 @@ pub struct RunJob {
     pub args: Vec<String>,
     /// Environment.
     pub env: BTreeMap<String, String>,
+    /// Parameters of the target.
+    pub with: Parameters,
     /// `state-dir` (or `state_dir`): where changes of the root are kept.
     pub state_dir: Option<Spanned<String>>,
 }
@@ -84,6 +87,9 @@ impl Reader {
             if let Some(links) = self.table(raptor, "link") {
                 for (name, _) in links.iter() {
                     if let Some(path) = self.string(links, name) {
+                        if name == "std" {
+                            self.hides_std(links, name);
+                        }
                         manifest.links.insert(name.to_owned(), path);
                     }
                 }
@@ -114,16 +120,36 @@ impl Reader {
                 let problem = Diagnostic::new(Code::ManifestValue, message, member.span, "named here");
                 let near = suggest::nearest(&member.value, manifest.runs.keys().map(String::as_str));
                 self.problems.push(match near {
-                    Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+                    Some(near) => problem
+                        .with_hint(format!("did you mean `{near}`?"))
+                        .with_fix(Fix::guess(member.span, Value::from(near).to_string())),
                     None => problem,
                 });
             }
         }
     }
 
+    fn hides_std(&mut self, links: &dyn TableLike, name: &str) {
+        let span = self.span(links.key(name).and_then(|it| it.span()));
+        let message = "this link hides the standard library";
+        let problem = Diagnostic::new(Code::HidesStd, message, span, "`$std` is this package from here on");
+        self.problems
+            .push(problem.with_hint("give the package another name, unless it is to replace `$std`"));
+    }
+
     fn job(&mut self, runs: &dyn TableLike, name: &str, table: &dyn TableLike) -> Option<RunJob> {
-        let keys =
-            ["target", "cache", "input", "output", "entrypoint", "args", "env", "state-dir", "state_dir"];
+        let keys = [
+            "target",
+            "with",
+            "cache",
+            "input",
+            "output",
+            "entrypoint",
+            "args",
+            "env",
+            "state-dir",
+            "state_dir",
+        ];
         self.known(table, &keys, "in a job");
         let plain = |list: Vec<Spanned<String>>| list.into_iter().map(|it| it.value).collect();
         let mut env = BTreeMap::new();
@@ -131,6 +157,19 @@ impl Reader {
             for (key, _) in vars.iter() {
                 if let Some(value) = self.string(vars, key) {
                     env.insert(key.to_owned(), value.value);
+                }
+            }
+        }
+        let mut with = Parameters::new();
+        if let Some(parameters) = self.table(table, "with") {
+            for (key, item) in parameters.iter() {
+                if !is_variable(key) {
+                    let span = self.span(parameters.key(key).and_then(|it| it.span()));
+                    let message = format!("`{key}` cannot be the name of a variable");
+                    let problem = Diagnostic::new(Code::ManifestValue, message, span, "this parameter");
+                    self.problems.push(problem.with_hint("use letters, digits and `_`"));
+                } else if let Some(value) = self.parameter(key, item) {
+                    with.insert(key.to_owned(), value);
                 }
             }
         }
@@ -147,6 +186,7 @@ impl Reader {
             entrypoint: plain(self.strings(table, "entrypoint", false)),
             args: plain(self.strings(table, "args", false)),
             env,
+            with,
             state_dir: self.string(table, "state-dir").or_else(|| self.string(table, "state_dir")),
             target: match self.string(table, "target") {
                 Some(target) => target,
@@ -162,6 +202,39 @@ impl Reader {
             },
         };
         Some(job)
+    }
+
+    /// The value of a parameter; what templates and statements have no type for is an error.
+    fn parameter(&mut self, name: &str, item: &Item) -> Option<Parameter> {
+        if let Some(table) = item.as_table_like() {
+            let mut entries = BTreeMap::new();
+            for (key, item) in table.iter() {
+                entries.insert(key.to_owned(), self.parameter(name, item)?);
+            }
+            return Some(Parameter::Map(entries));
+        }
+        if let Item::ArrayOfTables(tables) = item {
+            let tables = tables.iter().map(|it| self.parameter(name, &Item::Table(it.clone())));
+            return tables.collect::<Option<_>>().map(Parameter::List);
+        }
+        match item.as_value()? {
+            Value::String(text) => Some(Parameter::Str(text.value().clone())),
+            Value::Integer(number) => Some(Parameter::Int(*number.value())),
+            Value::Boolean(truth) => Some(Parameter::Bool(*truth.value())),
+            Value::Array(items) => {
+                let items = items.iter().map(|it| self.parameter(name, &Item::Value(it.clone())));
+                items.collect::<Option<_>>().map(Parameter::List)
+            }
+            value => {
+                let span = self.span(value.span());
+                let message = format!(
+                    "parameter `{name}` must be made of strings, integers, booleans, lists and tables"
+                );
+                let label = format!("this is {}", value.type_name());
+                self.problems.push(Diagnostic::new(Code::ManifestValue, message, span, label));
+                None
+            }
+        }
     }
 
     /// The table of a key; nothing if the key is missing or, with an error, something else.
@@ -199,7 +272,7 @@ impl Reader {
                         Some(text) => strings.push(Spanned { value: text.to_owned(), span }),
                         None => {
                             let message = format!("`{key}` must be {expected}");
-                            let label = format!("this is {}", value.type_name());
+                            let label = format!("this has the type {}", value.type_name());
                             self.problems.push(Diagnostic::new(Code::ManifestValue, message, span, label));
                         }
                     }
@@ -217,7 +290,7 @@ impl Reader {
         let place = item.span().or_else(|| parent.key(key).and_then(|it| it.span()));
         let span = self.span(place);
         let message = format!("`{key}` must be {expected}");
-        let label = format!("this is {}", item.type_name());
+        let label = format!("this has the type {}", item.type_name());
         self.problems.push(Diagnostic::new(Code::ManifestValue, message, span, label));
     }
 
@@ -228,10 +301,10 @@ impl Reader {
             let problem =
                 Diagnostic::new(Code::UnknownKey, format!("unknown key `{key}` {place}"), span, "ignored");
             let near = suggest::nearest(key, keys.iter().copied());
-            self.problems.push(problem.with_hint(match near {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known keys: {}", keys.join(", ")),
-            }));
+            self.problems.push(match near {
+                Some(near) => problem.did_you_mean(near),
+                None => problem.with_hint(format!("known keys: {}", keys.join(", "))),
+            });
         }
     }
 
@@ -244,6 +317,7 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::{Manifest, parse};
+    use crate::program::describe;
     use crate::source::Sources;
     use std::path::Path;
 
@@ -264,7 +338,7 @@ mod tests {
         let (manifest, problems) = read(
             "[raptor.link]\nlib = \"../lib\"\n\n[raptor]\nmirror = \"http://mirror.example/debian\"\n\n\
              [run.live]\ntarget = \"$std.deblive\"\ncache = \"cache\"\ninput = [\"a\", \"b@1\"]\n\
-             output = \"dir/live.iso\"\nenv.GRUB_TIMEOUT = \"0\"\nargs = [\"-x\"]\nstate_dir = \"state\"\n\n\
+             output = \"dir/live.iso\"\nwith = { n = 3, on = true, list = [\"a\", { k = -1 }] }\nenv.GRUB_TIMEOUT = \"0\"\nargs = [\"-x\"]\nstate_dir = \"state\"\n\n\
              [group.all]\nrun = [\"live\"]\nbuild = [\"a\"]\n",
         );
         assert_eq!(problems, Vec::<String>::new());
@@ -277,6 +351,7 @@ mod tests {
         assert_eq!(job.output[0].value, "dir/live.iso");
         assert_eq!(job.env["GRUB_TIMEOUT"], "0");
         assert_eq!(job.args, ["-x"]);
+        assert_eq!(describe(&job.with), "list=[a,{k=-1}]&n=3&on=true");
         assert_eq!(job.state_dir.as_ref().unwrap().value, "state");
         assert_eq!(manifest.groups["all"].run[0].value, "live");
         assert_eq!(manifest.groups["all"].build[0].value, "a");
@@ -294,6 +369,19 @@ mod tests {
             ),
             ("[run.a]\ntarget = \"t\"\nargs = \"x\"\n", "E0402 «\"x\"» `args` must be a list of strings (-)"),
             ("[run.a]\ntarget = \"t\"\nenv.X = 0\n", "E0402 «0» `X` must be a string (-)"),
+            ("[run.a]\ntarget = \"t\"\nwith = [1]\n", "E0402 «[1]» `with` must be a table (-)"),
+            (
+                "[run.a]\ntarget = \"t\"\nwith = { n = [1, 0.5] }\n",
+                "E0402 «0.5» parameter `n` must be made of strings, integers, booleans, lists and tables (-)",
+            ),
+            (
+                "[run.a]\ntarget = \"t\"\n[run.a.with.x]\nday = 2020-01-01\n",
+                "E0402 «2020-01-01» parameter `x` must be made of strings, integers, booleans, lists and tables (-)",
+            ),
+            (
+                "[run.a]\ntarget = \"t\"\nwith.\"a-b\" = 1\n",
+                "E0402 «\"a-b\"» `a-b` cannot be the name of a variable (use letters, digits and `_`)",
+            ),
             (
                 "[run.a]\ntarget = \"t\"\ninptu = \"x\"\n",
                 "W0503 «inptu» unknown key `inptu` in a job (did you mean `input`?)",

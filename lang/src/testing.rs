@@ -1,6 +1,7 @@
 //! A world in memory, and diagnostics as text, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +41,12 @@ impl World for MemoryWorld {
             return Some(FileKind::File);
         }
         self.files.keys().any(|it| it.starts_with(path)).then_some(FileKind::Dir)
+    }
+
+    fn list(&self, path: &Path) -> Result<Vec<OsString>, ReadError> {
+        let names = self.files.keys().filter_map(|it| it.strip_prefix(path).ok()?.components().next());
+        let names: BTreeSet<OsString> = names.map(|it| it.as_os_str().to_owned()).collect();
+        Ok(names.into_iter().collect())
     }
 
     fn link(&self, name: &str) -> Option<PathBuf> {

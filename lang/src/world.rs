@@ -1,5 +1,6 @@
 //! The one door through which files reach the language.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,6 +39,9 @@ pub trait World: Sync {
 
     /// What a path is, following symbolic links; `None` if there is nothing.
     fn kind(&self, path: &Path) -> Option<FileKind>;
+
+    /// Names in a directory, sorted by bytes.
+    fn list(&self, path: &Path) -> Result<Vec<OsString>, ReadError>;
 
     /// Whether a path is a symbolic link, for `path(…).is_symlink()`. Worlds without links keep the default.
     fn is_symlink(&self, _path: &Path) -> bool {

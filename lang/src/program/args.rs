@@ -1,5 +1,7 @@
 //! Arguments of INCLUDE and RENDER: from expressions to values of the template language.
 
+use std::collections::BTreeSet;
+
 use minijinja::value::Value;
 
 use crate::diag::{Code, Diagnostic};
@@ -8,19 +10,36 @@ use crate::stmt::{Arg, Expr, Literal, Spanned};
 use crate::suggest;
 use crate::template::Context;
 
-/// Evaluates arguments in the scope of the file that they stand in; of duplicate names the last wins.
-pub fn evaluate(args: &[Arg], scope: &Context, problems: &mut Vec<Diagnostic>) -> Context {
+/// Evaluates arguments in the scope of the file that they stand in; of duplicate names the last wins. Also returns
+/// the names of those without a value. For what is already `missing` in that file no problem is told again.
+pub fn evaluate(
+    args: &[Arg],
+    scope: &Context,
+    missing: &BTreeSet<String>,
+    problems: &mut Vec<Diagnostic>,
+) -> (Context, BTreeSet<String>) {
     let mut context = Context::new();
+    let mut without = BTreeSet::new();
     for arg in args {
+        let name = arg.name.value.clone();
         let value = match &arg.value.value {
             Expr::Literal(literal) => Some(literal_value(literal)),
-            Expr::Lookup(path) => lookup(path, scope, problems),
+            Expr::Lookup(path) => {
+                let is_told = path
+                    .first()
+                    .is_some_and(|it| missing.contains(&it.value) && !scope.contains_key(&it.value));
+                if is_told { None } else { lookup(path, scope, problems) }
+            }
         };
-        if let Some(value) = value {
-            context.insert(arg.name.value.clone(), value);
+        match value {
+            Some(value) => {
+                without.remove(&name);
+                context.insert(name, value);
+            }
+            None => drop(without.insert(name)),
         }
     }
-    context
+    (context, without)
 }
 
 fn literal_value(literal: &Literal) -> Value {
@@ -59,7 +78,7 @@ fn undefined<'a>(name: &str, span: Span, known: impl Iterator<Item = &'a str>) -
     let message = format!("undefined variable: {name}");
     let problem = Diagnostic::new(Code::UndefinedVariable, message, span, "nothing of this name is set here");
     match suggest::nearest(name, known) {
-        Some(near) => problem.with_hint(format!("did you mean `{near}`?")),
+        Some(near) => problem.did_you_mean(near),
         None => {
             problem.with_hint("a text must be quoted; a variable is set with `$ set NAME=…` in the same file")
         }

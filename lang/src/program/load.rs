@@ -1,16 +1,18 @@
 //! Loading of a module: read, render, parse, expand INCLUDEs, render RENDERs, collect every problem.
 
+use std::collections::BTreeSet;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use minijinja::value::Value;
 
-use super::{Action, ActionKind, Base, ModuleId, Program, ProgramMount, args};
+use super::{Action, ActionKind, Base, ModuleId, Parameters, Program, ProgramMount, args, copy, lints, near};
 use crate::def::{Extension, ModuleName};
-use crate::diag::{Code, Diagnostic, Label, Severity};
+use crate::diag::{Code, Diagnostic, Fix, Severity};
 use crate::paths::{dir_of, join};
-use crate::source::{Sources, Span};
-use crate::stmt::{Arg, FromSource, Inst, Mount, Spanned, Statement};
+use crate::source::{FileId, Sources, Span};
+use crate::stmt::{Arg, FromSource, ImageFile, Inst, Mount, Spanned, Statement};
 use crate::syntax;
 use crate::template::{self, Context, LogMessage, Reach};
 use crate::world::{FileKind, ReadError, World};
@@ -45,8 +47,16 @@ pub enum ResolveError {
 
 /// Loads a module. On failure: all its problems, warnings included.
 pub fn load(world: &dyn World, module: &ModuleId, sources: &mut Sources) -> Result<Loaded, Vec<Diagnostic>> {
+    let text = match read(world, &module.path) {
+        Ok(text) => text,
+        Err(error) => {
+            let file = sources.add(&module.path, "".into());
+            return Err(vec![unreadable(&module.path, &error, Span::new(file, 0, 0))]);
+        }
+    };
     let program = Program {
         module: module.clone(),
+        file: sources.add(&module.path, text.clone()),
         from: None,
         actions: Vec::new(),
         cmd: None,
@@ -61,16 +71,13 @@ pub fn load(world: &dyn World, module: &ModuleId, sources: &mut Sources) -> Resu
         log: Vec::new(),
         n_includes: 0,
         first_from: None,
+        missing: BTreeSet::new(),
     };
-    let text = match world.read(&module.path) {
-        Ok(text) => text,
-        Err(error) => {
-            let file = loader.sources.add(&module.path, "".into());
-            return Err(vec![unreadable(&module.path, &error, Span::new(file, 0, 0))]);
-        }
-    };
-    let context = instance_context(module.instance.as_deref());
+    let mut context: Context =
+        module.with.iter().map(|(name, value)| (name.clone(), value.to_value())).collect();
+    context.extend(instance_context(module.instance.as_deref()));
     loader.file(&module.path, &text, context, &mut Vec::new());
+    loader.problems.extend(lints::program(&loader.program, loader.sources));
     match loader.problems.iter().any(|it| it.severity() == Severity::Error) {
         true => Err(loader.problems),
         false => Ok(Loaded { program: loader.program, warnings: loader.problems, log: loader.log }),
@@ -89,22 +96,57 @@ pub fn resolve(
         .map_err(|unknown| ResolveError::UnknownPackage(unknown.0))?;
     let path = join(Path::new(""), &path);
     match world.kind(&path) {
-        Some(FileKind::File) => Ok(ModuleId { path, instance: name.instance.clone() }),
+        Some(FileKind::File) => {
+            Ok(ModuleId { path, instance: name.instance.clone(), with: Parameters::new() })
+        }
         _ => Err(ResolveError::NotFound(path)),
     }
+}
+
+/// Longest text of statements, as written and after its templates, in bytes. Nobody writes that much, and its tree
+/// takes a hundred times as much memory.
+const MAX_TEXT: usize = 8 << 20;
+
+/// The text of a file with statements.
+fn read(world: &dyn World, path: &Path) -> Result<Arc<str>, ReadError> {
+    match world.read(path)? {
+        text if text.len() > MAX_TEXT => Err(ReadError::Other(TOO_LONG.to_owned())),
+        text => Ok(text),
+    }
+}
+
+/// What [`MAX_TEXT`] means.
+const TOO_LONG: &str = "more than 8 MiB of statements";
+
+/// The problem of a text that rendering made too long.
+fn too_long(file: FileId) -> Diagnostic {
+    Diagnostic::new(Code::TemplateError, TOO_LONG, Span::new(file, 0, 0), "after its templates")
+        .with_hint("is there a loop that writes too much?")
 }
 
 /// Statements of one file after its templates; no other file is opened.
 pub fn parse_file_statements(path: &Path, text: &str) -> (Vec<Statement>, Vec<Diagnostic>, Sources) {
     let mut sources = Sources::default();
     let text: Arc<str> = text.into();
+    if text.len() > MAX_TEXT {
+        let file = sources.add(path, "".into());
+        let problem = unreadable(path, &ReadError::Other(TOO_LONG.to_owned()), Span::new(file, 0, 0));
+        return (Vec::new(), vec![problem], sources);
+    }
     match template::render(&Reach::ThisFileOnly, path, &text, &Context::new(), &mut sources) {
+        Ok(rendered) if rendered.text.len() > MAX_TEXT => {
+            let file = sources.add(path, text.clone());
+            (Vec::new(), vec![too_long(file)], sources)
+        }
         Ok(rendered) => {
             let parse = syntax::parse(&rendered.text, syntax::Mode::Rendered);
             let (statements, problems) = syntax::statements(&parse, &|range| rendered.map.span(range));
             (statements, problems, sources)
         }
-        Err(problem) => (Vec::new(), vec![problem], sources),
+        Err(problems) => {
+            let all = with_syntax_errors(problems, path, &text, &mut sources);
+            (Vec::new(), all, sources)
+        }
     }
 }
 
@@ -117,16 +159,30 @@ struct Loader<'a> {
     n_includes: usize,
     /// The FROM that counts, also if it names nothing.
     first_from: Option<Span>,
+    /// Arguments of the file at hand that have no value because of an error that was told.
+    missing: BTreeSet<String>,
 }
 
 impl Loader<'_> {
     /// Works through one file. `stack` holds the INCLUDE statements that led here, outermost first.
     fn file(&mut self, path: &Path, text: &Arc<str>, context: Context, stack: &mut Vec<Span>) {
-        let rendered = match template::render(&Reach::World(self.world), path, text, &context, self.sources) {
+        let rendered = match stack.is_empty() {
+            true => template::render(&Reach::World(self.world), path, text, &context, self.sources),
+            false => template::render_included(self.world, path, text, &context, self.sources),
+        };
+        let rendered = match rendered {
             Ok(rendered) => rendered,
-            Err(problem) => return self.problem(problem, stack),
+            Err(problems) => {
+                let problems = problems.into_iter().filter(|it| !self.follows_from_missing(it)).collect();
+                let problems = with_syntax_errors(problems, path, text, self.sources);
+                return problems.into_iter().for_each(|it| self.problem(it, stack));
+            }
         };
         self.log.extend(rendered.log);
+        if rendered.text.len() > MAX_TEXT {
+            let file = self.sources.add(path, text.clone());
+            return self.problem(too_long(file), stack);
+        }
         let parse = syntax::parse(&rendered.text, syntax::Mode::Rendered);
         let (statements, problems) = syntax::statements(&parse, &|range| rendered.map.span(range));
         let mut scope = context;
@@ -171,10 +227,17 @@ impl Loader<'_> {
                 ActionKind::Write { text: value.value, path: path.value, opts }
             }
             Inst::Mkdir { path, parents, opts } => ActionKind::Mkdir { path: path.value, parents, opts },
-            Inst::Copy { sources, dest, opts } => {
-                let sources =
-                    sources.into_iter().filter_map(|it| self.copy_source(path, it, stack)).collect();
-                ActionKind::Copy { sources, dest: dest.value, opts }
+            Inst::Copy { sources, dest, exclude, opts } => {
+                let mut copied = copy::expand(self.world, dir_of(path), &sources, &exclude, dest.value);
+                copied.problems.drain(..).for_each(|it| self.problem(it, stack));
+                if copied.sources.is_empty() {
+                    return;
+                }
+                let copy::Copied { sources, dest, exclude, .. } = copied;
+                ActionKind::Copy { sources, dest, exclude, opts }
+            }
+            Inst::Fetch { url, dest, digest, opts } => {
+                ActionKind::Fetch { url, dest: dest.value, digest: digest.map(|it| it.value), opts }
             }
             Inst::Render { source, dest, opts, args } => {
                 let Some(text) = self.render(path, &source, &args, span, scope, stack) else { return };
@@ -192,10 +255,16 @@ impl Loader<'_> {
         let base = match source.value {
             FromSource::Docker(reference) => Base::Docker(reference),
             FromSource::Debian(reference) => Base::Debian(reference),
-            FromSource::Module(name) => match self.module(path, &name, Extension::Rapt, span, stack) {
-                Some(module) => Base::Module(module),
-                None => return,
-            },
+            FromSource::Image(image) => {
+                let file = join(dir_of(path), Path::new(&image.path));
+                Base::Image(ImageFile { path: file.to_string_lossy().into_owned(), ..image })
+            }
+            FromSource::Module(value) => {
+                match self.module(path, &Spanned { value, span: source.span }, Extension::Rapt, span, stack) {
+                    Some(module) => Base::Module(module),
+                    None => return,
+                }
+            }
         };
         self.program.from = Some(Spanned { value: base, span });
     }
@@ -205,7 +274,7 @@ impl Loader<'_> {
             return;
         }
         let each = match &mount.each {
-            Some(name) => match self.module(path, &name.value, Extension::Rapt, span, stack) {
+            Some(name) => match self.module(path, name, Extension::Rapt, span, stack) {
                 Some(module) => Some(module),
                 None => return,
             },
@@ -238,13 +307,16 @@ impl Loader<'_> {
             self.n_includes = MAX_INCLUDES;
             return self.problem(problem, stack);
         }
-        let mut context = self.args(args, scope, stack);
-        let Some(module) = self.module(path, &name.value, Extension::Rinc, span, stack) else { return };
+        let (mut context, missing) = self.args(args, scope, stack);
+        let Some(module) = self.module(path, name, Extension::Rinc, span, stack) else { return };
         context.extend(instance_context(module.instance.as_deref()));
-        match self.world.read(&module.path) {
+        match read(self.world, &module.path) {
             Ok(text) => {
+                lints::unmentioned(args, &text).into_iter().for_each(|it| self.problem(it, stack));
                 stack.push(span);
+                let outer = mem::replace(&mut self.missing, missing);
                 self.file(&module.path, &text, context, stack);
+                self.missing = outer;
                 stack.pop();
             }
             Err(error) => self.problem(unreadable(&module.path, &error, span), stack),
@@ -260,58 +332,52 @@ impl Loader<'_> {
         scope: &Context,
         stack: &[Span],
     ) -> Option<String> {
-        let context = self.args(args, scope, stack);
+        let (context, missing) = self.args(args, scope, stack);
         let template = join(dir_of(path), Path::new(&source.value));
         let text = match self.world.read(&template) {
             Ok(text) => text,
             Err(error) => {
-                self.problem(unreadable(&template, &error, source.span), stack);
+                let mut problem = unreadable(&template, &error, source.span);
+                problem.hint = near::file(self.world, &template).map(|it| format!("did you mean `{it}`?"));
+                self.problem(problem, stack);
                 return None;
             }
         };
+        for problem in
+            lints::unmentioned(args, &text).into_iter().chain(lints::outside(path, &template, source.span))
+        {
+            self.problem(problem, stack);
+        }
         match template::render_document(self.world, &template, &text, &context, self.sources) {
             Ok(rendered) => {
                 self.log.extend(rendered.log);
                 Some(rendered.text)
             }
-            Err(problem) => {
+            Err(problems) => {
                 let mut stack = stack.to_vec();
                 stack.push(span);
-                self.problem(problem, &stack);
+                let outer = mem::replace(&mut self.missing, missing);
+                for problem in problems {
+                    if !self.follows_from_missing(&problem) {
+                        self.problem(problem, &stack);
+                    }
+                }
+                self.missing = outer;
                 None
             }
         }
-    }
-
-    fn copy_source(
-        &mut self,
-        path: &Path,
-        source: Spanned<String>,
-        stack: &[Span],
-    ) -> Option<Spanned<PathBuf>> {
-        let file = join(dir_of(path), Path::new(&source.value));
-        if self.world.kind(&file).is_some() {
-            return Some(Spanned { value: file, span: source.span });
-        }
-        let message = format!("could not open {}: no such file or directory", file.display());
-        let problem = Diagnostic::new(Code::FileNotFound, message, source.span, "this source does not exist");
-        self.problem(
-            problem.with_hint("sources count from the directory of the file they are named in"),
-            stack,
-        );
-        None
     }
 
     /// The module that a statement names; a problem if there is none.
     fn module(
         &mut self,
         path: &Path,
-        name: &ModuleName,
+        name: &Spanned<ModuleName>,
         extension: Extension,
         span: Span,
         stack: &[Span],
     ) -> Option<ModuleId> {
-        let problem = match resolve(self.world, name, dir_of(path), extension) {
+        let problem = match resolve(self.world, &name.value, dir_of(path), extension) {
             Ok(module) => return Some(module),
             Err(error @ ResolveError::UnknownPackage(_)) => {
                 Diagnostic::new(Code::UnknownPackage, error.to_string(), span, "no such package")
@@ -319,42 +385,50 @@ impl Loader<'_> {
             }
             Err(ResolveError::NotFound(file)) => {
                 let message = format!("could not open {}: no such file", file.display());
-                let mut problem = Diagnostic::new(Code::FileNotFound, message, span, "named here");
-                problem.hint = self.other_file(&file, name, extension);
-                problem
+                let problem = Diagnostic::new(Code::FileNotFound, message, span, "named here");
+                self.near_module(problem, &file, name, extension)
             }
         };
         self.problem(problem, stack);
         None
     }
 
-    /// What to write instead, if a file of the other kind exists under the name.
-    fn other_file(&self, file: &Path, name: &ModuleName, extension: Extension) -> Option<String> {
-        let exists = |it: &Path| self.world.kind(it) == Some(FileKind::File);
-        let (other, advice) = match extension {
-            Extension::Rapt => (Extension::Rinc, "is there, for INCLUDE; FROM needs a .rapt file"),
-            Extension::Rinc => (Extension::Rapt, "is there, for FROM; INCLUDE needs a .rinc file"),
-        };
-        let sibling = file.with_extension(other.as_str());
-        if exists(&sibling) {
-            return Some(format!("{} {advice}", sibling.display()));
+    /// Adds what to write instead, if that can be guessed.
+    fn near_module(
+        &self,
+        problem: Diagnostic,
+        file: &Path,
+        name: &Spanned<ModuleName>,
+        extension: Extension,
+    ) -> Diagnostic {
+        if let Some(hint) = near::other_kind(self.world, file, &name.value, extension) {
+            return problem.with_hint(hint);
         }
-        let stem = file.file_stem()?.to_str()?;
-        let (stem, advice) = match stem.strip_suffix('@') {
-            Some(stem) => {
-                (stem.to_owned(), "is there, without instances; leave `@` and what follows out".to_owned())
-            }
-            None => (format!("{stem}@"), format!("is there, and needs an instance: `{name}@NAME`")),
-        };
-        let sibling = file.with_file_name(format!("{stem}.{}", extension.as_str()));
-        exists(&sibling).then(|| format!("{} {advice}", sibling.display()))
+        let Some(near) = near::module(self.world, file, &name.value, extension) else { return problem };
+        let written = self.sources.text(name.span.file);
+        let written = written.get(name.span.start as usize..name.span.end as usize);
+        let problem = problem.with_hint(format!("did you mean `{near}`?"));
+        match written == Some(name.value.to_string().as_str()) {
+            true => problem.with_fix(Fix::guess(name.span, near.to_string())),
+            false => problem,
+        }
     }
 
-    fn args(&mut self, args: &[Arg], scope: &Context, stack: &[Span]) -> Context {
+    /// Values of arguments, and the names of those that have none.
+    fn args(&mut self, args: &[Arg], scope: &Context, stack: &[Span]) -> (Context, BTreeSet<String>) {
         let mut problems = Vec::new();
-        let context = args::evaluate(args, scope, &mut problems);
+        let values = args::evaluate(args, scope, &self.missing, &mut problems);
         problems.into_iter().for_each(|it| self.problem(it, stack));
-        context
+        values
+    }
+
+    /// Whether a problem is only that an argument is missing, which was told where it is passed.
+    fn follows_from_missing(&self, problem: &Diagnostic) -> bool {
+        let Some(label) = problem.labels.first() else { return false };
+        let text = self.sources.text(label.span.file);
+        let text = text.get(label.span.start as usize..label.span.end as usize).unwrap_or_default();
+        let name = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next();
+        problem.code == Code::UndefinedValue && name.is_some_and(|it| self.missing.contains(it))
     }
 
     /// Whether a statement of which only the first at top level counts is that one; else a warning.
@@ -365,8 +439,13 @@ impl Loader<'_> {
             (false, _) => format!("{instruction} has no effect in an included file"),
         };
         let mut problem = Diagnostic::new(Code::Ineffective, why, span, "ignored");
-        if stack.is_empty() {
-            problem.labels.extend(first.map(|span| Label { span, text: "this one counts".to_owned() }));
+        match first.filter(|_| stack.is_empty()) {
+            Some(first) => problem = problem.with_label(first, "this one counts"),
+            None => {
+                problem = problem.with_hint(
+                    "write it into the .rapt file that is built; INCLUDE brings only what changes the layer",
+                );
+            }
         }
         self.problem(problem, stack);
         false
@@ -376,6 +455,29 @@ impl Loader<'_> {
         problem.stack.splice(0..0, stack.iter().copied());
         self.problems.push(problem);
     }
+}
+
+/// Adds what is wrong with the lines of a file that hold no template, which did not come to be read.
+fn with_syntax_errors(
+    mut problems: Vec<Diagnostic>,
+    path: &Path,
+    text: &Arc<str>,
+    sources: &mut Sources,
+) -> Vec<Diagnostic> {
+    let file = sources.add(path, text.clone());
+    let parse = syntax::parse(text, syntax::Mode::Source);
+    let (_, errors) = syntax::statements(&parse, &|range| Span::new(file, range.start, range.end));
+    let uncertain = template::uncertain(text);
+    let is_certain = |span: Span| {
+        uncertain.iter().all(|it| (span.end as usize) < it.start || (span.start as usize) > it.end)
+    };
+    problems.extend(errors.into_iter().filter(|it| {
+        it.severity() == Severity::Error && it.labels.first().is_some_and(|it| is_certain(it.span))
+    }));
+    // Those of included templates belong to the place of the include.
+    let place = |it: &Diagnostic| it.stack.first().copied().or(it.labels.first().map(|it| it.span));
+    problems.sort_by_key(place);
+    problems
 }
 
 fn values(words: Vec<Spanned<String>>) -> Vec<String> {

@@ -1,18 +1,24 @@
 //! Programs: a module with its INCLUDEs expanded, its arguments evaluated and its templates rendered.
 
 mod args;
+mod copy;
+mod lints;
 mod load;
+pub mod near;
+mod parameters;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::PathBuf;
 
-use crate::source::Span;
-use crate::stmt::{FileOpts, Mount, Spanned};
+use crate::pattern::Excludes;
+use crate::source::{FileId, Span};
+use crate::stmt::{Digest, FileOpts, ImageFile, Mount, Spanned};
 
 pub use crate::template::{LogLevel, LogMessage};
 pub use load::{Loaded, ResolveError, load, parse_file_statements, resolve};
+pub use parameters::{Parameter, ParameterError, Parameters, describe, is_variable, parse_parameter};
 
 /// A module after name resolution: a file and the instance it is evaluated for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +27,9 @@ pub struct ModuleId {
     pub path: PathBuf,
     /// Instance, for files whose stem ends in `@`.
     pub instance: Option<String>,
+    /// Parameters of a target (`with` of Raptor.toml, `--with`): variables of its templates. Empty for what FROM,
+    /// INCLUDE and `--each` name.
+    pub with: Parameters,
 }
 
 /// What one `.rapt` file means.
@@ -28,6 +37,8 @@ pub struct ModuleId {
 pub struct Program {
     /// Which module it is.
     pub module: ModuleId,
+    /// Its file.
+    pub file: FileId,
     /// Its base; `None` builds from nothing.
     pub from: Option<Spanned<Base>>,
     /// What builds the layer, in order, INCLUDEs expanded.
@@ -56,6 +67,8 @@ pub enum Base {
     Docker(String),
     /// A Debian bootstrap: suite and options.
     Debian(String),
+    /// An image file; its path as the world knows it.
+    Image(ImageFile),
     /// Another module.
     Module(ModuleId),
 }
@@ -100,10 +113,23 @@ pub enum ActionKind {
     },
     /// Copy project files.
     Copy {
-        /// Paths as the world knows them; each exists.
+        /// Paths as the world knows them, patterns expanded; each exists.
         sources: Vec<Spanned<PathBuf>>,
         /// Where.
         dest: String,
+        /// What is left out of them.
+        exclude: Excludes,
+        /// Mode and owner.
+        opts: FileOpts,
+    },
+    /// Download a file.
+    Fetch {
+        /// `http://` or `https://`.
+        url: Spanned<String>,
+        /// Where it goes.
+        dest: String,
+        /// What it must be.
+        digest: Option<Digest>,
         /// Mode and owner.
         opts: FileOpts,
     },

@@ -12,7 +12,8 @@ use crate::testing::{MemoryWorld, show, show_span};
 fn run_module(fixture: &str, path: &str, instance: Option<&str>) -> String {
     let world = MemoryWorld::new(fixture);
     let mut sources = Sources::default();
-    let module = ModuleId { path: path.into(), instance: instance.map(str::to_owned) };
+    let module =
+        ModuleId { path: path.into(), instance: instance.map(str::to_owned), with: Default::default() };
     match load(&world, &module, &mut sources) {
         Ok(loaded) => show_program(&loaded.program, &loaded.warnings, &sources),
         Err(problems) => show_all(&problems, &sources),
@@ -43,9 +44,11 @@ fn show_program(program: &Program, warnings: &[Diagnostic], sources: &Sources) -
             ActionKind::Workdir(path) => format!("{indent}WORKDIR {path}\n"),
             ActionKind::Write { text, path, .. } => format!("{indent}WRITE {text:?} {path}\n"),
             ActionKind::Mkdir { path, parents, .. } => format!("{indent}MKDIR {parents} {path}\n"),
-            ActionKind::Copy { sources, dest, .. } => {
+            ActionKind::Fetch { url, dest, digest, .. } => format!("FETCH {} {dest} {digest:?}\n", url.value),
+            ActionKind::Copy { sources, dest, exclude, .. } => {
                 let sources: Vec<_> = sources.iter().map(|it| it.value.display().to_string()).collect();
-                format!("{indent}COPY {} {dest}\n", sources.join(" "))
+                let exclude: String = exclude.texts().map(|it| format!("without {it} ")).collect();
+                format!("{indent}COPY {exclude}{} {dest}\n", sources.join(" "))
             }
         };
     }
@@ -106,6 +109,8 @@ COPY /hosts ../up lib /dst
 CMD [\"a\", \"b c\"]
 ENTRYPOINT [\"/bin/zsh\"]
 MOUNT Layers input /input each $std/squashfs.rapt
+W0509 main.rapt:10: «/etc/../hosts» /hosts is not part of the project
+W0509 main.rapt:10: «../up» ../up is not part of the project
 "
     );
 }
@@ -237,10 +242,14 @@ ok
 E0301 main.rapt:1: «FROM nope» could not open nope.rapt: no such file
 E0101 main.rapt:2: «FOO» unknown instruction `FOO`
 E0204 main.rapt:3: «undefined_thing» undefined variable: undefined_thing
+W0510 main.rapt:3: «x» the file does not use `x`
 E0301 low.rinc:2: «missing» could not open missing: no such file or directory
   in main.rapt:3: «INCLUDE mid x=undefined_thing»
   in mid.rinc:2: «INCLUDE low user=\"u\"»
 E0301 low.rinc:3: «none.j2» could not open none.j2: no such file
+  in main.rapt:3: «INCLUDE mid x=undefined_thing»
+  in mid.rinc:2: «INCLUDE low user=\"u\"»
+W0510 low.rinc:4: «usr» the file does not use `usr`
   in main.rapt:3: «INCLUDE mid x=undefined_thing»
   in mid.rinc:2: «INCLUDE low user=\"u\"»
 E0202 t.j2:2: «user» `user` is not defined
@@ -328,7 +337,7 @@ INCLUDE d
 ";
     let world = MemoryWorld::new(fixture);
     let mut sources = Sources::default();
-    let module = ModuleId { path: "main.rapt".into(), instance: None };
+    let module = ModuleId { path: "main.rapt".into(), instance: None, with: Default::default() };
     let problems = load(&world, &module, &mut sources).unwrap_err();
     let hints: Vec<_> = problems.iter().filter_map(|it| it.hint.as_deref()).collect();
     assert_eq!(
@@ -401,7 +410,7 @@ fn places_of_words_survive_templates() {
         "--- main.rapt\n$ set who = \"me\"\n\nENV A=1\nCOPY {{ who }} /x # c\nRUN {{ who }} b\n--- me\n";
     let world = MemoryWorld::new(fixture);
     let mut sources = Sources::default();
-    let module = ModuleId { path: "main.rapt".into(), instance: None };
+    let module = ModuleId { path: "main.rapt".into(), instance: None, with: Default::default() };
     let loaded = load(&world, &module, &mut sources).unwrap();
     let spans: Vec<_> = loaded.program.actions.iter().map(|it| show_span(it.span, &sources)).collect();
     assert_eq!(
@@ -425,4 +434,110 @@ fn one_file_alone() {
         show_all(&problems, &sources),
         "E0203 d/a.rapt:2: «include 'b.j2'» the template needs another file: `d/b.j2` is another file\n"
     );
+}
+
+#[test]
+fn copy_patterns() {
+    let files = "--- sub/a.conf\n--- sub/b.conf\n--- sub/.c.conf\n--- sub/d/a.conf\n--- sub/d/e/x\n--- sub/[x]\n--- x\n";
+    for (statement, expected) in [
+        ("COPY *.conf /etc", "COPY sub/a.conf sub/b.conf /etc/\n"),
+        ("COPY a.* /etc/", "COPY sub/a.conf /etc/\n"),
+        ("COPY a.conf d/*.conf /etc", "COPY sub/a.conf sub/d/a.conf /etc/\n"),
+        ("COPY [x] /etc/x", "COPY sub/[x] /etc/x\n"),
+        ("COPY ../[x] /etc/x", "COPY x /etc/x/\n"),
+        ("COPY --exclude a.* *.conf /etc", "COPY without a.* sub/b.conf /etc/\n"),
+        ("COPY --exclude a.* d /etc", "COPY without a.* sub/d /etc\n"),
+        ("COPY d/** /etc", "COPY sub/d/a.conf sub/d/e /etc/\n"),
+        ("COPY *.none /etc", "E0308 sub/m.rapt:1: «*.none» nothing matches `*.none`\n"),
+        ("COPY nope /etc", "E0301 sub/m.rapt:1: «nope» could not open sub/nope: no such file or directory\n"),
+        ("COPY **/*.conf /etc", "E0308 sub/m.rapt:1: «**/*.conf» `**/*.conf` finds two files of one name\n"),
+        ("COPY [x /etc", "E0308 sub/m.rapt:1: «[x» `[x` is no pattern: a `[` is not closed\n"),
+        (
+            "COPY --exclude /../x d /etc",
+            "E0308 sub/m.rapt:1: «/../x» `/../x` is no pattern: `..` is outside of the source\n",
+        ),
+        ("COPY --exclude *.conf a* /etc", "W0501 sub/m.rapt:1: «a*» --exclude leaves nothing of `a*`\n"),
+    ] {
+        let fixture = format!("--- sub/m.rapt\n{statement}\n{files}");
+        assert_eq!(run_module(&fixture, "sub/m.rapt", None), expected, "{statement}");
+    }
+}
+
+#[test]
+fn parameters_are_variables_of_the_target_alone() {
+    let fixture = "\
+--- x@.rapt
+FROM base
+RUN {{ instance }} {{ n + 1 }} {{ who | upper }} {{ list[1].k }}
+$ if debug
+RUN debug
+$ endif
+INCLUDE inc n
+--- base.rapt
+--- inc.rinc
+RUN {{ n }} {{ who is defined }}
+";
+    let world = MemoryWorld::new(fixture);
+    let text = |it: &str| Parameter::Str(it.to_owned());
+    let table = Parameter::Map([("k".to_owned(), text("deep"))].into());
+    let with = Parameters::from([
+        // The name of the module goes before a parameter of that name.
+        ("instance".to_owned(), text("none")),
+        ("n".to_owned(), Parameter::Int(3)),
+        ("who".to_owned(), text("me")),
+        ("debug".to_owned(), Parameter::Bool(true)),
+        ("list".to_owned(), Parameter::List(vec![Parameter::Int(0), table])),
+    ]);
+    let module = ModuleId { path: "x@.rapt".into(), instance: Some("i".to_owned()), with };
+    let mut sources = Sources::default();
+    let loaded = load(&world, &module, &mut sources).unwrap();
+    assert_eq!(
+        show_program(&loaded.program, &loaded.warnings, &sources),
+        "\
+FROM base.rapt None
+RUN [\"i\", \"4\", \"ME\", \"deep\"]
+RUN [\"debug\"]
+  RUN [\"3\", \"false\"]
+"
+    );
+    let Some(Base::Module(base)) = loaded.program.from.map(|it| it.value) else { panic!() };
+    assert!(base.with.is_empty());
+}
+
+/// A template that fails does not hide what is wrong with the lines around it.
+#[test]
+fn all_errors_of_a_file() {
+    let shown = run(
+        "--- main.rapt\nRUNN a\nENV A={{ no }}\nRUN {{ also }} \\\n  oops\n{# RUNX #}\nWORKDIR\n{% set s %}\n\
+                     RUNZ\n{% endset %}\n",
+    );
+    let lines: Vec<_> = shown.lines().map(|it| it.split(" main").next().unwrap().to_owned()).collect();
+    assert_eq!(lines, ["E0101", "E0202", "E0202", "E0105"], "{shown}");
+}
+
+/// An argument without a value is one problem, not one in every file that it should have reached.
+#[test]
+fn missing_arguments_are_told_once() {
+    let shown = run(
+        "--- main.rapt\nINCLUDE a x=nope\n--- a.rinc\nINCLUDE b y=x\nRUN {{ z }}\n--- b.rinc\nRUN {{ y }}\n",
+    );
+    assert_eq!(shown.matches("E02").count(), 2, "{shown}");
+    assert!(shown.contains("undefined variable: nope") && shown.contains("`z` is not defined"), "{shown}");
+    let shown = run("--- main.rapt\nRENDER a.j2 /a x=nope\n--- a.j2\n{{ x }}\n");
+    assert_eq!(shown.matches("E02").count(), 1, "{shown}");
+}
+
+#[test]
+fn texts_are_bounded() {
+    let long = format!("--- main.rapt\nRUN {}\n", "a".repeat(9 << 20));
+    assert!(run(&long).starts_with("E0301 main.rapt"), "{:.80}", run(&long));
+    let loops = "--- main.rapt\n{% for i in range(9000) %}\nRUN {{ 'a' * 1000 }}\n{% endfor %}\n";
+    let loops = loops.replace("{{ 'a' * 1000 }}", &"a".repeat(1000));
+    assert!(
+        run(&loops).contains("E0203 main.rapt:1: «» more than 8 MiB of statements"),
+        "{:.80}",
+        run(&loops)
+    );
+    let included = format!("--- main.rapt\nINCLUDE big\n--- big.rinc\n# {}\n", "a".repeat(9 << 20));
+    assert!(run(&included).starts_with("E0301 main.rapt:1: «INCLUDE big»"), "{:.80}", run(&included));
 }
