@@ -17,7 +17,7 @@ const DOMAIN: &[u8] = b"raptor-tree-1\0";
 /// Above this many bytes a file is read through a map and hashed by several threads.
 const LARGE: u64 = 1 << 20;
 /// Deepest nesting of directories.
-const MAX_DEPTH: usize = 512;
+pub const MAX_DEPTH: usize = 512;
 
 hash_id! {
     /// Hash of a tree.
@@ -67,9 +67,18 @@ pub enum TreeError {
     Socket(PathBuf),
 }
 
+/// Whether an entry is left out of a tree: its path below the root, and whether it is a directory.
+pub type LeftOut<'a> = dyn Fn(&Path, bool) -> bool + Sync + 'a;
+
 /// Hashes a file or directory, contents in parallel.
 pub fn hash_tree(path: &Path, owner: Owner) -> Result<TreeInfo, TreeError> {
-    let root = Node::read(path.to_path_buf(), owner, 0)?;
+    hash_tree_without(path, owner, &|_, _| false)
+}
+
+/// Hashes what is left of a file or directory when some entries are left out.
+pub fn hash_tree_without(path: &Path, owner: Owner, left_out: &LeftOut<'_>) -> Result<TreeInfo, TreeError> {
+    let stat = fs::symlink_metadata(path)?;
+    let root = Node::of(path.to_path_buf(), stat, &Walk { root: path, owner, left_out }, 0)?;
     let mut info = Summary::default();
     let mut links = HashMap::new();
     let hash = info.digest(&root, Path::new(""), &mut links);
@@ -156,6 +165,19 @@ enum Content {
     Whiteout,
 }
 
+/// What reading all nodes of a tree has in common.
+struct Walk<'a> {
+    root: &'a Path,
+    owner: Owner,
+    left_out: &'a LeftOut<'a>,
+}
+
+impl Walk<'_> {
+    fn leaves_out(&self, path: &Path, stat: &std::fs::Metadata) -> bool {
+        path.strip_prefix(self.root).is_ok_and(|it| (self.left_out)(it, stat.is_dir()))
+    }
+}
+
 /// The parts of `stat` that the hash or the link groups need.
 struct Meta {
     mode: u32,
@@ -169,11 +191,11 @@ struct Meta {
 }
 
 impl Node {
-    fn read(path: PathBuf, owner: Owner, depth: usize) -> Result<Node, TreeError> {
+    fn of(path: PathBuf, stat: std::fs::Metadata, walk: &Walk<'_>, depth: usize) -> Result<Node, TreeError> {
         if depth > MAX_DEPTH {
             return Err(TreeError::TooDeep(path));
         }
-        let stat = fs::symlink_metadata(&path)?;
+        let owner = walk.owner;
         let kind = stat.file_type();
         let (uid, gid) = match owner {
             Owner::AsSeen => (stat.uid(), stat.gid()),
@@ -192,7 +214,14 @@ impl Node {
             names.sort();
             let children = names
                 .into_par_iter()
-                .map(|name| Node::read(path.join(&name), owner, depth + 1).map(|node| (name, node)))
+                .filter_map(|name| {
+                    let path = path.join(&name);
+                    match fs::symlink_metadata(&path) {
+                        Ok(stat) if walk.leaves_out(&path, &stat) => None,
+                        Ok(stat) => Some(Node::of(path, stat, walk, depth + 1).map(|node| (name, node))),
+                        Err(err) => Some(Err(err.into())),
+                    }
+                })
                 .collect::<Result<Vec<_>, _>>()?;
             Content::Dir(children)
         } else if kind.is_file() {

@@ -12,6 +12,11 @@ macro_rules! hash_id {
             pub fn new(bytes: [u8; 32]) -> $name {
                 $name(bytes)
             }
+
+            /// The bytes of the id.
+            pub fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
         }
 
         impl std::fmt::Display for $name {

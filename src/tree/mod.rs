@@ -2,9 +2,12 @@
 
 mod hash;
 mod id;
+mod walk;
 
 pub(crate) use id::hash_id;
 
 pub use hash::{
-    Owner, TreeError, TreeHash, TreeInfo, hash_imported, hash_tree, imported_mode, xattr_counts, xattrs,
+    LeftOut, MAX_DEPTH, Owner, TreeError, TreeHash, TreeInfo, hash_imported, hash_tree, hash_tree_without,
+    imported_mode, xattr_counts, xattrs,
 };
+pub use walk::{Change, Entry, Kind, below, diff, entries};
