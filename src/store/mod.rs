@@ -4,31 +4,56 @@
 //! is on disk. Whatever a kill leaves behind is therefore garbage and never a wrong result.
 
 mod layout;
+mod open;
 mod place;
 mod record;
+mod uses;
 mod work;
 
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+mod archive;
+mod gc;
+mod optimise;
+mod roots;
+mod verify;
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
 use rustix::fs::FlockOperation;
 
 use crate::tree::{self, Owner, TreeError, TreeHash, TreeInfo};
 
+pub use archive::{ArchiveError, Contents, Imported, Known};
+pub use gc::{Collected, GcMode, Removed, Rules};
 pub use layout::{Key, default_root};
+pub use optimise::{Optimised, Usage};
 pub use place::Placed;
 pub use record::Realized;
+pub use roots::{Root, RootResult, now};
+pub use verify::{Bad, BadFile, Verified};
 pub use work::{KeyLock, WorkDir, set_mtime};
 
 /// Version of the layout; stores of a newer one are refused.
 const VERSION: u32 = 1;
 
+/// How exactly the last use of a tree is known: noting it more often would only wear the disk.
+const USE_STEP: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// A store on disk; clones share it.
 #[derive(Clone, Debug)]
-pub struct Store {
-    root: Arc<Path>,
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    read_only: bool,
+    /// Stores that are only read, looked into in this order after this one.
+    lower: Vec<Store>,
+    uses: uses::Uses,
 }
 
 /// Why the store could not do it.
@@ -67,93 +92,105 @@ pub enum Error {
         /// Its owner.
         owner: u32,
     },
+    /// A lower store is not there.
+    #[error("there is no store {0} to read from")]
+    NoLower(PathBuf),
+    /// It can only be read.
+    #[error("the store {0} can only be read; build into another one above it: --store DIR --store-lower {0}")]
+    ReadOnly(PathBuf),
 }
 
 type Result<T> = std::result::Result<T, Error>;
 
 impl Store {
-    /// Opens a store, making it if the directory is missing or empty.
-    pub fn open(root: &Path) -> Result<Store> {
-        if !root.exists() {
-            // Trees may hold set-uid programs: nobody but the owner enters.
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(|err| {
-                std::io::Error::new(err.kind(), format!("cannot create the store {}: {err}", root.display()))
-            })?;
-        }
-        let root = fs::canonicalize(root)?;
-        let owner = fs::metadata(&root)?.uid();
-        if owner != rustix::process::geteuid().as_raw() {
-            return Err(Error::Foreign { path: root, owner });
-        }
-        let version_file = root.join("version");
-        match fs::read_to_string(&version_file) {
-            Ok(text) => {
-                let found = text.trim().parse().map_err(|_| Error::Damaged {
-                    path: version_file.clone(),
-                    reason: "the version is not a number".into(),
-                })?;
-                if found > VERSION {
-                    return Err(Error::Newer { path: root, found });
-                }
-            }
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => {
-                let known =
-                    |name: &std::ffi::OsStr| name == "tmp" || layout::DIRS.iter().any(|dir| name == *dir);
-                if fs::read_dir(&root)?.any(|entry| entry.is_ok_and(|e| !known(&e.file_name()))) {
-                    return Err(Error::NotAStore(root));
-                }
-                for dir in layout::DIRS {
-                    fs::create_dir_all(root.join(dir))?;
-                }
-                record::write_atomic(&root, &version_file, format!("{VERSION}\n").as_bytes())?;
-            }
-            Err(err) => return Err(err.into()),
-        }
-        Ok(Store { root: root.into() })
-    }
-
     /// The directory of the store.
     pub fn root(&self) -> &Path {
-        &self.root
+        &self.0.root
     }
 
-    /// The directory of all trees; an entry's name is its hash.
-    pub fn trees(&self) -> PathBuf {
-        self.root.join("trees")
+    /// Whether nothing can be written to it.
+    pub fn is_read_only(&self) -> bool {
+        self.0.read_only
+    }
+
+    /// The directories of all trees; an entry's name is its hash. The first that has a tree is where to take it from.
+    pub fn trees(&self) -> Vec<PathBuf> {
+        let lower = self.0.lower.iter().flat_map(Store::trees);
+        std::iter::once(self.root().join("trees")).chain(lower).collect()
     }
 
     /// Store path of a tree, registered or not.
     pub fn path(&self, hash: &TreeHash) -> PathBuf {
-        self.root.join("trees").join(hash.to_string())
+        let has = |store: &&Store| store.info_file(hash).exists();
+        let lower = self.0.lower.iter().find(has).filter(|_| !has(&self));
+        lower.unwrap_or(self).own_path(hash)
     }
 
-    /// Size of a registered tree; `None` if the store does not have it.
+    /// Size of a registered tree; `None` if the store does not have it. From now on it stays until this process ends.
     pub fn info(&self, hash: &TreeHash) -> Result<Option<TreeInfo>> {
-        record::read(&self.info_file(hash))
+        if !self.is_read_only() {
+            self.0.uses.note(self.root(), hash)?;
+        }
+        let info = self.registered(hash)?;
+        if info.is_some() {
+            self.note_use(hash);
+        }
+        Ok(info)
+    }
+
+    /// The same for those who only look.
+    pub fn registered(&self, hash: &TreeHash) -> Result<Option<TreeInfo>> {
+        if let Some(info) = self.own_info(hash)? {
+            return Ok(Some(info));
+        }
+        for lower in &self.0.lower {
+            if let Some(info) = lower.registered(hash)? {
+                return Ok(Some(info));
+            }
+        }
+        Ok(None)
+    }
+
+    /// All registered trees of this store itself, with the time of their last use, sorted by hash.
+    pub fn list(&self) -> Result<Vec<(TreeInfo, SystemTime)>> {
+        let mut trees = Vec::new();
+        for file in self.files("info")? {
+            let Ok(stat) = std::fs::metadata(&file) else { continue };
+            if let Some(info) = name_of(&file).and_then(|hash| self.own_info(&hash).transpose()) {
+                trees.push((info?, stat.modified()?));
+            }
+        }
+        trees.sort_by_key(|(info, _)| info.hash);
+        Ok(trees)
     }
 
     /// A private directory on the same file system, removed when dropped.
     pub fn work_dir(&self) -> Result<WorkDir> {
-        WorkDir::new(&self.root.join("tmp"))
+        self.writable()?;
+        WorkDir::new(&self.root().join("tmp"))
     }
 
     /// Work directories that killed processes left behind, locked by us now; removing them is up to the caller,
     /// because their files may belong to other ids.
     pub fn abandoned(&self) -> Result<Vec<WorkDir>> {
-        work::abandoned(&self.root.join("tmp"))
+        match self.is_read_only() {
+            true => Ok(Vec::new()),
+            false => work::abandoned(&self.root().join("tmp")),
+        }
     }
 
     /// Moves a finished tree into the store and registers it. `from` must be on the store's file system.
     pub fn register(&self, from: &Path, info: &TreeInfo) -> Result<()> {
-        let lock = self.root.join("locks").join(format!("tree-{}", info.hash));
-        let _lock = KeyLock::take(&lock, FlockOperation::LockExclusive)?;
+        self.writable()?;
+        let _lock = KeyLock::take(&self.tree_lock(&info.hash), FlockOperation::LockExclusive)?;
         if self.info(&info.hash)?.is_some() {
             return Ok(());
         }
-        let dest = self.path(&info.hash);
+        let dest = self.own_path(&info.hash);
         let rename = |flags| rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, &dest, flags);
         match rename(rustix::fs::RenameFlags::NOREPLACE) {
-            // Whoever put it there died before registering it, so a power cut may have torn it: ours replaces it.
+            // Whoever put it there died before registering it, so a power cut may have torn it; or it was found to be
+            // bad: ours replaces it.
             Err(rustix::io::Errno::EXIST | rustix::io::Errno::NOTEMPTY) => {
                 rename(rustix::fs::RenameFlags::EXCHANGE)
             }
@@ -164,7 +201,8 @@ impl Store {
             std::io::Error::new(kind, format!("cannot move {} to {}: {err}", from.display(), dest.display()))
         })?;
         self.sync()?;
-        record::write(&self.root, &self.info_file(&info.hash), info)
+        record::write(self.root(), &self.info_file(&info.hash), info)?;
+        self.forget_bad(&info.hash)
     }
 
     /// Moves a plain file into the store as a tree of its own: mode 0644 (0755 if executable), root:root,
@@ -180,77 +218,176 @@ impl Store {
 
     /// What a key was realized to, if its output is still registered.
     pub fn realized(&self, key: &Key) -> Result<Option<Realized>> {
-        let Some(realized) = record::read::<Realized>(&self.realized_file(key))? else { return Ok(None) };
-        Ok(self.info(&realized.output)?.map(|_| realized))
+        if let Some(realized) = self.own_recorded(key)?
+            && self.info(&realized.output)?.is_some()
+        {
+            return Ok(Some(realized));
+        }
+        for lower in &self.0.lower {
+            if let Some(realized) = lower.realized(key)? {
+                return Ok(Some(realized));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a key was last realized to, whether its output is still registered or not.
+    pub fn recorded(&self, key: &Key) -> Result<Option<Realized>> {
+        if let Some(realized) = self.own_recorded(key)? {
+            return Ok(Some(realized));
+        }
+        for lower in &self.0.lower {
+            if let Some(realized) = lower.recorded(key)? {
+                return Ok(Some(realized));
+            }
+        }
+        Ok(None)
     }
 
     /// Remembers what a key was realized to. The output must be registered.
     pub fn set_realized(&self, key: &Key, realized: &Realized) -> Result<()> {
-        record::write(&self.root, &self.realized_file(key), realized)
+        self.writable()?;
+        record::write(self.root(), &self.realized_file(key), realized)
     }
 
     /// Path of a fetched body, if it is here.
     pub fn fetched(&self, sha256: &str, size: u64) -> Result<Option<PathBuf>> {
-        Ok(self.realized(&Key::fetched(sha256, size))?.map(|realized| self.path(&realized.output)))
+        let key = Key::fetched(sha256, size);
+        self.0.uses.note_body(&key);
+        Ok(self.realized(&key)?.map(|realized| self.path(&realized.output)))
     }
 
     /// Moves a fetched body, whose digest the caller has checked, into the store.
     pub fn add_fetched(&self, file: &Path, sha256: &str, size: u64) -> Result<PathBuf> {
         fs::set_permissions(file, std::fs::Permissions::from_mode(0o644))?;
         let info = self.add_file(file)?;
-        self.set_realized(&Key::fetched(sha256, size), &Realized::new(info.hash))?;
+        let key = Key::fetched(sha256, size);
+        self.0.uses.note_body(&key);
+        self.set_realized(&key, &Realized::new(info.hash))?;
         Ok(self.path(&info.hash))
+    }
+
+    /// Fetched bodies that this process has asked for.
+    pub fn bodies_used(&self) -> BTreeSet<Key> {
+        self.0.uses.bodies()
     }
 
     /// The exclusive right to realize `key`; nothing while another process or thread has it.
     pub fn try_lock(&self, key: &Key) -> Result<Option<KeyLock>> {
-        KeyLock::take(
-            &self.root.join("locks").join(key.to_string()),
-            FlockOperation::NonBlockingLockExclusive,
-        )
+        self.writable()?;
+        KeyLock::take(&self.key_lock(key), FlockOperation::NonBlockingLockExclusive)
     }
 
     /// Where the derivation with this id is kept.
     pub fn drv_file(&self, id: &str) -> PathBuf {
-        self.root.join("drv").join(format!("{id}.json"))
+        let own = self.root().join("drv").join(format!("{id}.json"));
+        let lower = self.0.lower.iter().map(|lower| lower.drv_file(id)).find(|it| it.exists());
+        lower.filter(|_| !own.exists()).unwrap_or(own)
+    }
+
+    /// Ids of all derivations that are kept, sorted.
+    pub fn drvs(&self) -> Result<BTreeSet<String>> {
+        let mut names = BTreeSet::new();
+        for store in std::iter::once(self).chain(&self.0.lower) {
+            let files = store.files("drv")?;
+            names.extend(files.iter().filter_map(|it| Some(it.file_stem()?.to_str()?.to_owned())));
+        }
+        Ok(names)
     }
 
     /// Keeps the text of a derivation.
     pub fn write_drv(&self, id: &str, text: &[u8]) -> Result<()> {
-        record::write_atomic(&self.root, &self.drv_file(id), text)
+        self.writable()?;
+        record::write_atomic(self.root(), &self.drv_file(id), text)
     }
 
     /// Where the log with this name is kept.
     pub fn log_file(&self, name: &str) -> PathBuf {
-        self.root.join("log").join(format!("{name}.zst"))
+        self.root().join("log").join(format!("{name}.zst"))
     }
 
     /// A file of the store's own bookkeeping, below `state/`: rebuilt or done without when missing.
     pub fn state_file(&self, kind: &str, name: &str) -> PathBuf {
-        self.root.join("state").join(kind).join(name)
+        self.root().join("state").join(kind).join(name)
     }
 
     /// Writes a bookkeeping file in one step.
     pub fn write_state(&self, kind: &str, name: &str, content: &[u8]) -> Result<()> {
+        self.writable()?;
         let file = self.state_file(kind, name);
         if let Some(dir) = file.parent() {
             fs::create_dir_all(dir)?;
         }
-        record::write_atomic(&self.root, &file, content)
+        record::write_atomic(self.root(), &file, content)
     }
 
     /// Waits until everything written to the store's file system so far is on disk.
     pub fn sync(&self) -> Result<()> {
-        let dir = fs::File::open(&*self.root)?;
+        let dir = fs::File::open(self.root())?;
         rustix::fs::syncfs(&dir).map_err(std::io::Error::from)?;
         Ok(())
     }
 
+    fn writable(&self) -> Result<()> {
+        match self.is_read_only() {
+            true => Err(Error::ReadOnly(self.root().to_path_buf())),
+            false => Ok(()),
+        }
+    }
+
+    fn own_path(&self, hash: &TreeHash) -> PathBuf {
+        self.root().join("trees").join(hash.to_string())
+    }
+
+    fn own_info(&self, hash: &TreeHash) -> Result<Option<TreeInfo>> {
+        let info: Option<TreeInfo> = record::read_intact(&self.info_file(hash))?;
+        Ok(info.filter(|it| it.hash == *hash))
+    }
+
+    fn own_recorded(&self, key: &Key) -> Result<Option<Realized>> {
+        record::read_intact(&self.realized_file(key))
+    }
+
+    /// The time stamp of the registration is the time of the last use.
+    fn note_use(&self, hash: &TreeHash) {
+        let file = self.info_file(hash);
+        let used = std::fs::metadata(&file).and_then(|it| it.modified());
+        if used.is_ok_and(|it| it.elapsed().is_ok_and(|age| age > USE_STEP)) {
+            // Not knowing exactly when it was used is no reason not to use it.
+            let _ = std::fs::File::open(&file).and_then(|it| it.set_modified(SystemTime::now()));
+        }
+    }
+
+    /// Files of one of the store's directories, sorted by name.
+    fn files(&self, dir: &str) -> Result<Vec<PathBuf>> {
+        let entries = match fs::read_dir(self.root().join(dir)) {
+            Ok(entries) => entries,
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(err) => return Err(err.into()),
+        };
+        let mut files = entries.map(|it| Ok(it?.path())).collect::<std::io::Result<Vec<_>>>()?;
+        files.sort();
+        Ok(files)
+    }
+
     fn info_file(&self, hash: &TreeHash) -> PathBuf {
-        self.root.join("info").join(format!("{hash}.json"))
+        self.root().join("info").join(format!("{hash}.json"))
     }
 
     fn realized_file(&self, key: &Key) -> PathBuf {
-        self.root.join("realized").join(format!("{key}.json"))
+        self.root().join("realized").join(format!("{key}.json"))
     }
+
+    fn tree_lock(&self, hash: &TreeHash) -> PathBuf {
+        self.root().join("locks").join(format!("tree-{hash}"))
+    }
+
+    fn key_lock(&self, key: &Key) -> PathBuf {
+        self.root().join("locks").join(key.to_string())
+    }
+}
+
+/// The hash or key that a record is named by.
+fn name_of<T: std::str::FromStr>(file: &Path) -> Option<T> {
+    file.file_stem()?.to_str()?.parse().ok()
 }

@@ -35,7 +35,7 @@ impl Store {
     /// directory counts as stale.
     pub fn is_placed(&self, placed: &Placed, dest: &Path) -> Result<bool> {
         let Ok(stat) = std::fs::symlink_metadata(dest) else { return Ok(false) };
-        let known: Option<Seen> = record::read(&self.state_file("placed", &name(dest))).unwrap_or_default();
+        let known: Option<Seen> = record::read_intact(&self.state_file("placed", &name(dest)))?;
         Ok(stat.is_file() && known == Some(seen(placed, &stat)))
     }
 
@@ -52,9 +52,12 @@ impl Store {
             fs::rename(dest, temp.path().join("old"))?;
         }
         fs::rename(&copy, dest)?;
-        let text =
-            serde_json::to_vec(&seen(placed, &fs::symlink_metadata(dest)?)).map_err(std::io::Error::from)?;
-        self.write_state("placed", &name(dest), &text)
+        if self.is_read_only() {
+            return Ok(());
+        }
+        let file = self.state_file("placed", &name(dest));
+        fs::create_dir_all(self.root().join("state/placed"))?;
+        record::write(self.root(), &file, &seen(placed, &fs::symlink_metadata(dest)?))
     }
 
     /// Refuses to put a copy over a directory that somebody else made.
@@ -70,7 +73,7 @@ impl Store {
         if !fs::symlink_metadata(self.path(&placed.0))?.is_dir() {
             return refuse("and the output is a file");
         }
-        let known: Option<Seen> = record::read(&self.state_file("placed", &name(dest))).unwrap_or_default();
+        let known: Option<Seen> = record::read_intact(&self.state_file("placed", &name(dest)))?;
         let ours = known.is_some_and(|it| it.times.is_none() && it.inode == stat.ino());
         match ours || fs::read_dir(dest)?.next().is_none() {
             true => Ok(()),

@@ -39,6 +39,14 @@ impl WorkDir {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Removes it and says if that failed.
+    pub fn clear(self) -> Result<()> {
+        match fs::remove_dir_all(&self.path) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err.into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl Drop for WorkDir {
@@ -51,17 +59,27 @@ impl Drop for WorkDir {
     }
 }
 
-/// Directories in `tmp` whose owner is gone.
+/// Begins the names of files that become records; whoever writes one holds a lock on it.
+pub(super) const RECORD: &str = "record-";
+
+/// Directories in `tmp` whose owner is gone. Records that nobody finishes are removed.
 pub(super) fn abandoned(tmp: &Path) -> Result<Vec<WorkDir>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(tmp)? {
-        let lock = entry?.path();
-        if lock.extension().is_none_or(|ext| ext != "lock") {
+        let entry = entry?;
+        let path = entry.path();
+        let is_record = entry.file_name().as_encoded_bytes().starts_with(RECORD.as_bytes());
+        if !is_record && path.extension().is_none_or(|ext| ext != "lock") {
             continue;
         }
-        let Ok(held) = std::fs::File::open(&lock) else { continue };
-        if rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            found.push(WorkDir { path: lock.with_extension(""), lock, _held: held });
+        let Ok(held) = std::fs::File::open(&path) else { continue };
+        if rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).is_err() {
+            continue;
+        }
+        match is_record {
+            // Somebody else may have been quicker.
+            true => drop(std::fs::remove_file(&path)),
+            false => found.push(WorkDir { path: path.with_extension(""), lock: path, _held: held }),
         }
     }
     Ok(found)
@@ -76,16 +94,24 @@ pub struct KeyLock {
 impl KeyLock {
     /// Takes the lock; `None` if `how` does not wait and another has it.
     pub(super) fn take(file: &Path, how: FlockOperation) -> Result<Option<KeyLock>> {
-        let held = fs::OpenOptions::new().create(true).truncate(false).write(true).open(file)?.into_parts().0;
         loop {
+            let held =
+                fs::OpenOptions::new().create(true).truncate(false).write(true).open(file)?.into_parts().0;
             match rustix::fs::flock(&held, how) {
-                Ok(()) => return Ok(Some(KeyLock { _held: held })),
-                Err(rustix::io::Errno::INTR) => {}
+                // Whoever cleans up removes a lock file while holding it: then it is no longer the lock of that name.
+                Ok(()) if is_same_file(&held, file)? => return Ok(Some(KeyLock { _held: held })),
+                Ok(()) | Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
                 Err(err) => return Err(std::io::Error::from(err).into()),
             }
         }
     }
+}
+
+fn is_same_file(held: &std::fs::File, path: &Path) -> Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let held = held.metadata()?;
+    Ok(std::fs::symlink_metadata(path).is_ok_and(|it| (it.dev(), it.ino()) == (held.dev(), held.ino())))
 }
 
 /// Sets the modification time of a file, not following links.
