@@ -66,6 +66,8 @@ fn limits() -> rustix::io::Result<()> {
         (Resource::Nofile, Some(1024), Some(524_288)),
         (Resource::Core, Some(0), Some(0)),
         (Resource::Stack, Some(8 * MIB), None),
+        // Counted by user and user namespace: a fork bomb ends here, and leaves the host alone.
+        (Resource::Nproc, Some(8192), Some(8192)),
     ] {
         // Nobody may raise the hard limit that the caller has.
         let ceiling = getrlimit(resource).maximum;

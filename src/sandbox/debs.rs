@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Read};
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
@@ -21,15 +20,12 @@ const MAX_AHEAD: usize = 4;
 
 /// Unpacks packages in order. Directories of a package that are mount points (`made`) go into `wanted`.
 pub(super) fn unpack(
-    trees: BorrowedFd<'_>,
+    stores: &[PathBuf],
     debs: &[String],
     made: &BTreeSet<PathBuf>,
     wanted: &mut BTreeMap<PathBuf, Ownership>,
 ) -> Result<(), Trouble> {
-    for deb in debs {
-        ground::tree_path(deb)?;
-    }
-    let base = PathBuf::from(format!("/proc/self/fd/{}", trees.as_raw_fd()));
+    let files = debs.iter().map(|deb| ground::tree_path(stores, deb)).collect::<Result<Vec<_>, _>>()?;
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MAX_AHEAD));
     std::thread::scope(|scope| {
         // Thread N decompresses packages N, N + threads, …; taking them in turn keeps the order.
@@ -37,11 +33,11 @@ pub(super) fn unpack(
         for first in 0..threads {
             let (sender, receiver) = sync_channel(1);
             queues.push(receiver);
-            let base = &base;
+            let files = &files;
             scope.spawn(move || {
-                for deb in debs.iter().skip(first).step_by(threads) {
+                for file in files.iter().skip(first).step_by(threads) {
                     // The receiver is gone after a failure.
-                    if sender.send(data_member(&base.join(deb))).is_err() {
+                    if sender.send(data_member(file)).is_err() {
                         return;
                     }
                 }
@@ -184,7 +180,8 @@ fn make_parent(path: &Path) -> Result<(), Trouble> {
     files::need_parent(path)
 }
 
-fn link_name(entry: &tar::Entry<'_, impl Read>, path: &Path) -> Result<Vec<u8>, Trouble> {
+/// What an entry that is a link says.
+pub(super) fn link_name(entry: &tar::Entry<'_, impl Read>, path: &Path) -> Result<Vec<u8>, Trouble> {
     match entry.link_name_bytes() {
         Some(name) => Ok(name.into_owned()),
         None => Err(Trouble(format!("{} is a link to nothing", path.display()))),
@@ -192,7 +189,7 @@ fn link_name(entry: &tar::Entry<'_, impl Read>, path: &Path) -> Result<Vec<u8>, 
 }
 
 /// Absolute path of an entry, which must not have `..` in it.
-fn in_root(name: &[u8]) -> Result<PathBuf, Trouble> {
+pub(super) fn in_root(name: &[u8]) -> Result<PathBuf, Trouble> {
     let name = Path::new(std::ffi::OsStr::from_bytes(name));
     let mut path = PathBuf::from("/");
     for part in name.components() {
@@ -205,7 +202,8 @@ fn in_root(name: &[u8]) -> Result<PathBuf, Trouble> {
     Ok(path)
 }
 
-fn set_mtime(path: &Path, mtime: i64) -> Result<(), Trouble> {
+/// Sets the time stamp of `path` itself.
+pub(super) fn set_mtime(path: &Path, mtime: i64) -> Result<(), Trouble> {
     let times = Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec { tv_sec: mtime, tv_nsec: 0 },

@@ -76,7 +76,12 @@ fn supervise(job: &Job, stdio: Vec<OwnedFd>, channel: &Channel) -> Result<(), Tr
         match start(job, &stdio, channel, map)? {
             Ok(child) => {
                 drop(stdio);
-                return watch(child, channel);
+                let status = watch(child, channel)?;
+                if let Task::Reenter(_) = job.task {
+                    // If nobody listens any more there is nobody to tell.
+                    let _ = channel.send(&Reply::Exited(status), &[]);
+                }
+                return Ok(());
             }
             Err(trouble) => problem = trouble,
         }
@@ -135,8 +140,9 @@ fn shifted_mounts(request: &Request, child: Pid) -> Result<Vec<OwnedFd>, Trouble
     Ok(fds)
 }
 
-/// Waits until every process of the sandbox is gone, and hurries them when the engine hangs up.
-fn watch(child: Pid, channel: &Channel) -> Result<(), Trouble> {
+/// Waits until every process of the sandbox is gone, and hurries them when the engine hangs up. Gives the exit
+/// status of the child.
+fn watch(child: Pid, channel: &Channel) -> Result<i32, Trouble> {
     let pidfd =
         rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty()).context(|| "pidfd")?;
     loop {
@@ -156,9 +162,12 @@ fn watch(child: Pid, channel: &Channel) -> Result<(), Trouble> {
     let status = rustix::process::waitpid(Some(child), WaitOptions::empty()).context(|| "wait")?;
     // The init of the sandbox dies with its parent; after it there is nobody left.
     reap_all();
-    match status.and_then(|(_, status)| status.terminating_signal()) {
-        Some(signal) => Err(Trouble(format!("killed by signal {signal}"))),
-        None => Ok(()),
+    match status {
+        Some((_, status)) => match status.terminating_signal() {
+            Some(signal) => Err(Trouble(format!("killed by signal {signal}"))),
+            None => Ok(status.exit_status().unwrap_or(1)),
+        },
+        None => Ok(1),
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::io::{ErrorKind, Write};
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -67,9 +66,9 @@ pub(super) fn mkdir(path: &str, parents: bool, attrs: &Attrs) -> Result<(), Trou
     give(path, owner)
 }
 
-/// Copies trees below the directory `trees`.
+/// Copies trees of the directories `stores`.
 pub(super) fn copy(
-    trees: BorrowedFd<'_>,
+    stores: &[PathBuf],
     sources: &[CopySource],
     dest: &str,
     attrs: &Attrs,
@@ -79,8 +78,7 @@ pub(super) fn copy(
     let path = Path::new(dest);
     let into = dest.ends_with('/') || sources.len() > 1 || path.is_dir();
     for source in sources {
-        ground::tree_path(&source.tree)?;
-        let from = PathBuf::from(format!("/proc/self/fd/{}", trees.as_raw_fd())).join(&source.tree);
+        let from = ground::tree_path(stores, &source.tree)?;
         let meta = fs::symlink_metadata(&from).context(|| format!("tree {}", source.tree))?;
         copier.links.clear();
         match (meta.is_dir(), into) {

@@ -1,11 +1,11 @@
 //! The private directory below which a sandbox is put together; its names are all that `/proc/mounts` shows.
 //!
-//! `s` trees, `w` work dir, `l/N` links to lower trees, `e` an empty directory, `r` the root, `o/N` overlays,
-//! `t/N` texts.
+//! `s/N` directories of trees, `w` work dir, `l/N` links to lower trees, `e` an empty directory, `r` the root, `o/N`
+//! overlays, `t/N` texts, `p` and `c` `/proc` and its covers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use rustix::mount::MountAttrFlags;
@@ -19,6 +19,8 @@ use super::request::{Capture, MountSource, Request};
 pub(super) struct Ground {
     /// Links to the trees of the root, topmost first, as overlays want them.
     pub lower: Vec<String>,
+    /// Where the trees are.
+    pub stores: Vec<PathBuf>,
     /// Link of each tree that some mount needs.
     pub links: BTreeMap<String, String>,
     /// Host mounts in the order of the request.
@@ -30,7 +32,8 @@ pub(super) struct Ground {
 /// `mounts` are trees, work dir and host paths if the supervisor has made them; else they are made here.
 pub(super) fn lay(request: &Request, mounts: Vec<OwnedFd>) -> Result<Ground, Trouble> {
     let mut mounts = if mounts.is_empty() { own_mounts(request)? } else { mounts }.into_iter();
-    let (Some(trees), Some(work)) = (mounts.next(), mounts.next()) else {
+    let trees: Vec<OwnedFd> = mounts.by_ref().take(request.trees.len()).collect();
+    let Some(work) = mounts.next() else {
         return Err(Trouble("mounts are missing".into()));
     };
     let private = mounts::tmpfs("0755").context(|| "cannot make a tmpfs")?;
@@ -39,7 +42,13 @@ pub(super) fn lay(request: &Request, mounts: Vec<OwnedFd>) -> Result<Ground, Tro
     for name in ["s", "w", "l", "e", "r", "o", "t"] {
         fs::create_dir(name)?;
     }
-    mounts::attach(trees.as_fd(), Path::new("s")).context(|| "cannot attach the trees")?;
+    let mut stores = Vec::new();
+    for (idx, trees) in trees.iter().enumerate() {
+        let dir = Path::new("s").join(idx.to_string());
+        fs::create_dir(&dir)?;
+        mounts::attach(trees.as_fd(), &dir).context(|| "cannot attach the trees")?;
+        stores.push(dir);
+    }
     mounts::attach(work.as_fd(), Path::new("w")).context(|| "cannot attach the work directory")?;
 
     let mut links = BTreeMap::new();
@@ -49,12 +58,12 @@ pub(super) fn lay(request: &Request, mounts: Vec<OwnedFd>) -> Result<Ground, Tro
     });
     for tree in overlaid.chain([&request.lower]).flatten() {
         if !links.contains_key(tree) {
-            links.insert(tree.clone(), link(tree, links.len())?);
+            links.insert(tree.clone(), link(&stores, tree, links.len())?);
         }
     }
     let lower = layers(&links, &request.lower)?;
     prepare_work(request, lower.first())?;
-    Ok(Ground { lower, links, hosts: mounts.collect() })
+    Ok(Ground { lower, stores, links, hosts: mounts.collect() })
 }
 
 /// Links of a stack of trees, topmost first.
@@ -75,22 +84,25 @@ pub(super) fn layers(links: &BTreeMap<String, String>, trees: &[String]) -> Resu
         .collect())
 }
 
-/// Path of a tree, after checking that the name is just a name.
-pub(super) fn tree_path(tree: &str) -> Result<String, Trouble> {
+/// Path of a tree in the first of the directories that has it, after checking that the name is just a name.
+pub(super) fn tree_path(stores: &[PathBuf], tree: &str) -> Result<PathBuf, Trouble> {
     if tree.is_empty() || tree == "." || tree == ".." || tree.contains('/') {
         return Err(Trouble(format!("`{tree}` is no name of a tree")));
     }
-    Ok(format!("s/{tree}"))
+    let mut paths = stores.iter().map(|dir| dir.join(tree));
+    paths
+        .find(|path| std::fs::symlink_metadata(path).is_ok())
+        .ok_or_else(|| Trouble(format!("tree {tree} does not exist")))
 }
 
-fn link(tree: &str, idx: usize) -> Result<String, Trouble> {
-    let path = tree_path(tree)?;
+fn link(stores: &[PathBuf], tree: &str, idx: usize) -> Result<String, Trouble> {
+    let path = tree_path(stores, tree)?;
     let meta = fs::symlink_metadata(&path).context(|| format!("tree {tree}"))?;
     if !meta.is_dir() {
         return Err(Trouble(format!("tree {tree} is not a directory")));
     }
     let link = format!("l/{idx}");
-    std::os::unix::fs::symlink(format!("../{path}"), &link).context(|| link.clone())?;
+    std::os::unix::fs::symlink(Path::new("..").join(path), &link).context(|| link.clone())?;
     Ok(link)
 }
 
@@ -111,7 +123,10 @@ pub(super) fn request_mounts(
     mut copy: impl FnMut(&Path, MountAttrFlags) -> Result<OwnedFd, Trouble>,
 ) -> Result<Vec<OwnedFd>, Trouble> {
     let harmless = MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    let mut fds = vec![copy(&request.trees, harmless | MountAttrFlags::MOUNT_ATTR_RDONLY)?];
+    let mut fds = Vec::new();
+    for trees in &request.trees {
+        fds.push(copy(trees, harmless | MountAttrFlags::MOUNT_ATTR_RDONLY)?);
+    }
     fds.push(copy(&request.work, harmless)?);
     for mount in &request.mounts {
         if let MountSource::Host { path, .. } = &mount.source {

@@ -16,7 +16,7 @@ use super::program::{self, Program, Streams};
 use super::request::{Event, Request, Step};
 use super::root::{self, Root};
 use super::wire::{Channel, Reply, Stdio};
-use super::{base_env, debs, files, network};
+use super::{base_env, debs, files, images, network};
 
 /// Everything that init needs, from before it was born.
 pub(super) struct Life<'a> {
@@ -124,10 +124,15 @@ impl Steps<'_> {
                 None => files::mkdir(path, *parents, attrs),
             },
             Step::Symlink { target, path } => fs_err::os::unix::fs::symlink(target, path).map_err(Into::into),
-            Step::Copy { sources, dest, attrs } => files::copy(self.root.trees.as_fd(), sources, dest, attrs),
+            Step::Copy { sources, dest, attrs } => files::copy(&self.root.stores(), sources, dest, attrs),
             Step::UnpackDebs { debs } => {
                 let made: BTreeSet<_> = self.root.made.iter().cloned().collect();
-                debs::unpack(self.root.trees.as_fd(), debs, &made, &mut self.wanted)
+                debs::unpack(&self.root.stores(), debs, &made, &mut self.wanted)
+            }
+            Step::UnpackLayer(blob) => {
+                let made: BTreeSet<_> = self.root.made.iter().cloned().collect();
+                let epoch = self.request.epoch;
+                images::unpack(&self.root.stores(), blob, epoch, &made, &mut self.wanted)
             }
         };
         done.map_err(|Trouble(message)| StepFailure::Message(message))

@@ -1,5 +1,7 @@
 //! The engine's side: starting sandbox processes, listening to them, ending them.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -43,7 +45,7 @@ pub struct InteractRequest {
     /// At least one word.
     pub argv: Vec<String>,
     /// Environment, over [`super::base_env`].
-    pub env: std::collections::BTreeMap<String, String>,
+    pub env: BTreeMap<String, String>,
     /// Absolute.
     pub cwd: String,
 }
@@ -132,6 +134,28 @@ pub fn hash(launcher: &Launcher, path: &Path) -> Result<TreeInfo, Error> {
     }
 }
 
+/// Whether the calling user's trees can be read and written as they are, for they have the ids that sandboxes see.
+pub fn owns_ids() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Runs this program with other arguments where the calling user's ids are those that sandboxes see, on the same
+/// standard streams; gives its exit status. It sees nothing of the environment but `PATH`.
+pub fn reenter(launcher: &Launcher, argv: Vec<OsString>, cancel: &AtomicBool) -> Result<i32, Error> {
+    let process = SandboxProcess::start(launcher, Task::Reenter(argv))?;
+    loop {
+        if cancel.load(Ordering::Relaxed) {
+            return Err(Error::Cancelled);
+        }
+        if wait(&process.channel, None, None)? {
+            return match answer(process)? {
+                Reply::Exited(status) => Ok(status),
+                _ => Err(unexpected()),
+            };
+        }
+    }
+}
+
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
     std::path::absolute(path).map_err(|err| Error::Setup(format!("{}: {err}", path.display())))
 }
@@ -142,7 +166,11 @@ fn unexpected() -> Error {
 
 /// Does a task that says nothing but its result.
 fn simple(launcher: &Launcher, task: Task) -> Result<Reply, Error> {
-    let mut process = SandboxProcess::start(launcher, task)?;
+    answer(SandboxProcess::start(launcher, task)?)
+}
+
+/// The one thing that a process has to say.
+fn answer(mut process: SandboxProcess) -> Result<Reply, Error> {
     match process.channel.receive() {
         Ok(Some((Reply::Failed(fault), _))) => Err(fault.into()),
         Ok(Some((reply, _))) => Ok(reply),
@@ -159,7 +187,9 @@ fn drive(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     if let Task::Run { request, .. } = &mut task {
-        request.trees = absolute(&request.trees)?;
+        for trees in &mut request.trees {
+            *trees = absolute(trees)?;
+        }
         request.work = absolute(&request.work)?;
         for mount in &mut request.mounts {
             if let MountSource::Host { path, .. } = &mut mount.source {
@@ -217,7 +247,7 @@ fn drive(
                     _ => Err(unexpected()),
                 };
             }
-            Some((Reply::Removed | Reply::Hashed(_), _)) => return Err(unexpected()),
+            Some((Reply::Removed | Reply::Hashed(_) | Reply::Exited(_), _)) => return Err(unexpected()),
         }
     }
 }
@@ -268,7 +298,7 @@ impl SandboxProcess {
     fn start(launcher: &Launcher, task: Task) -> Result<SandboxProcess, Error> {
         let failed = |source| Error::Launch { exe: launcher.exe.clone(), source };
         let (channel, theirs) = Channel::pair().map_err(|err| failed(err.into()))?;
-        let with_streams = matches!(task, Task::Run { stdio: Stdio::Inherited, .. });
+        let with_streams = matches!(task, Task::Run { stdio: Stdio::Inherited, .. } | Task::Reenter(_));
         let job = job_file(&Job { ids: ids::plan()?, task }).map_err(failed)?;
         let child = Command::new(&launcher.exe)
             .arg(ARGUMENT)

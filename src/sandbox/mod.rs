@@ -16,11 +16,13 @@ mod stage;
 mod ground;
 mod init;
 mod network;
+mod procfs;
 mod root;
 
 mod confine;
 mod debs;
 mod files;
+mod images;
 mod program;
 
 mod canonical;
@@ -34,8 +36,10 @@ mod wire;
 pub use entry::entry;
 pub use error::{Error, StepFailure};
 pub use ids::check_host;
-pub use launch::{InteractRequest, Launcher, Outcome, hash, interact, remove, run};
-pub use request::{Attrs, Capture, CopySource, Event, Mount, MountSource, Network, Report, Request, Step};
+pub use launch::{InteractRequest, Launcher, Outcome, hash, interact, owns_ids, reenter, remove, run};
+pub use request::{
+    Attrs, Capture, CopySource, Event, LayerBlob, Mount, MountSource, Network, Report, Request, Step,
+};
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};

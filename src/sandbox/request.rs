@@ -1,6 +1,6 @@
 //! What a sandbox is asked to do, and what it answers: plain data that knows nothing of derivations.
 //!
-//! Names of trees are entries of [`Request::trees`]; no request can name anything else in it.
+//! Names of trees are entries of a directory in [`Request::trees`]; no request can name anything else there.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use crate::tree::TreeInfo;
 /// One sandbox, from empty upper dir to captured result.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// Directory that holds all trees; seen read-only.
-    pub trees: PathBuf,
+    /// Directories that hold the trees, seen read-only. A tree is taken from the first that has it.
+    pub trees: Vec<PathBuf>,
     /// Existing empty directory on a file system that can be an overlay upper; everything written lands here.
     pub work: PathBuf,
     /// Names of the trees that make up the root, bottom first; may be empty.
@@ -153,6 +153,21 @@ pub enum Step {
         /// Names of trees that are `.deb` files.
         debs: Vec<String>,
     },
+    /// Unpacks a layer of an image over the root, which is its parents': whiteouts remove what they hide.
+    UnpackLayer(LayerBlob),
+}
+
+/// A layer of an image: a tar file, perhaps compressed with gzip or zstd.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LayerBlob {
+    /// Name of the tree that is the file, or an archive that has it.
+    pub tree: String,
+    /// Its name in the archive.
+    pub member: Option<String>,
+    /// sha256 (hex) of the file as it is stored, if known.
+    pub sha256: Option<String>,
+    /// sha256 (hex) of the tar file.
+    pub diff_id: String,
 }
 
 /// One source of a copy.

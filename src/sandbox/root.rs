@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
@@ -13,6 +13,7 @@ use super::error::{Context, Trouble};
 use super::ground::{self, Ground};
 use super::ids::IdMap;
 use super::mounts;
+use super::procfs;
 use super::request::{Mount, MountSource, Network, Request};
 
 /// Device nodes that programs may use, from the host.
@@ -31,20 +32,27 @@ const GUARDED: [&str; 6] =
 
 /// A root that this process has just entered.
 pub(super) struct Root {
-    /// The directory of all trees, for steps that copy from it.
-    pub trees: OwnedFd,
+    /// The directories of trees, for steps that copy from them.
+    trees: Vec<OwnedFd>,
     /// Files and directories made only to be mounted on, without links in their paths, parents first.
     pub made: Vec<PathBuf>,
+}
+
+impl Root {
+    /// The directories of trees: they have no other names any more.
+    pub fn stores(&self) -> Vec<PathBuf> {
+        self.trees.iter().map(|fd| PathBuf::from(format!("/proc/self/fd/{}", fd.as_raw_fd()))).collect()
+    }
 }
 
 /// Builds the root and enters it. The host is out of reach afterwards.
 pub(super) fn enter(request: &Request, ground: Ground, map: IdMap) -> Result<Root, Trouble> {
     mount_root(&ground)?;
-    let kernel = KernelMounts::make()?;
+    let kernel = KernelMounts::make(request.network)?;
     let mut hosts = ground.hosts.into_iter();
     let mut prepared = Vec::new();
     for (idx, mount) in request.mounts.iter().enumerate() {
-        let source = prepare(mount, idx, &ground.links, &mut hosts)
+        let source = prepare(mount, idx, &ground.stores, &ground.links, &mut hosts)
             .map_err(|Trouble(why)| Trouble(format!("mount {}: {why}", mount.dest)))?;
         prepared.push((mount.dest.as_str(), source));
     }
@@ -52,12 +60,9 @@ pub(super) fn enter(request: &Request, ground: Ground, map: IdMap) -> Result<Roo
         Network::Host => fs::read_to_string("/etc/resolv.conf").ok(),
         Network::None | Network::Proxy => None,
     };
-    let trees = rustix::fs::open(
-        "s",
-        rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .context(|| "trees")?;
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let open = |dir: &PathBuf| rustix::fs::open(dir, flags, rustix::fs::Mode::empty());
+    let trees = ground.stores.iter().map(open).collect::<Result<_, _>>().context(|| "trees")?;
 
     rustix::process::chdir("r").context(|| "cannot enter the root")?;
     rustix::process::pivot_root(".", ".").context(|| "cannot change the root")?;
@@ -97,7 +102,7 @@ struct KernelMounts {
 }
 
 impl KernelMounts {
-    fn make() -> Result<KernelMounts, Trouble> {
+    fn make(network: Network) -> Result<KernelMounts, Trouble> {
         let strict = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -105,6 +110,11 @@ impl KernelMounts {
         let proc = mounts::new("proc", &[], strict)
             .or_else(|_| mounts::copy_all(Path::new("/proc")))
             .context(|| "cannot mount /proc")?;
+        // With the host's network nothing is pure, and people want to see the machine.
+        let proc = match network {
+            Network::None | Network::Proxy => procfs::covered(proc)?,
+            Network::Host => proc,
+        };
         let terminals = [("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
         let noexec = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         // A small id map may lack the group `tty`.
@@ -167,6 +177,7 @@ impl KernelMounts {
 fn prepare(
     mount: &Mount,
     idx: usize,
+    stores: &[PathBuf],
     links: &BTreeMap<String, String>,
     hosts: &mut impl Iterator<Item = OwnedFd>,
 ) -> Result<OwnedFd, Trouble> {
@@ -178,8 +189,8 @@ fn prepare(
     };
     match &mount.source {
         MountSource::Tree(tree) => {
-            let path = ground::tree_path(tree)?;
-            mounts::copy_one(Path::new(&path)).context(|| format!("tree {tree}")).and_then(readonly)
+            let path = ground::tree_path(stores, tree)?;
+            mounts::copy_one(&path).context(|| format!("tree {tree}")).and_then(readonly)
         }
         MountSource::Overlay(trees) => {
             let path = format!("o/{idx}");

@@ -1,7 +1,10 @@
 //! The process inside the user namespace: makes the other namespaces, starts init, and takes the result when
 //! init and all its programs are gone.
 
-use std::os::fd::OwnedFd;
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use fs_err as fs;
 use rustix::process::{Gid, Pid, Uid, WaitOptions};
@@ -32,6 +35,7 @@ pub(super) fn run(job: &Job, stdio: &[OwnedFd], engine: &Channel, supervisor: Ch
                 };
                 removed.map(|()| Some(Reply::Removed)).map_err(|err| Trouble::from(err).into())
             }
+            Task::Reenter(argv) => Err(reenter(argv, stdio).into()),
             Task::Hash(path) => tree::hash_tree(path, tree::Owner::AsSeen)
                 .map(|info| Some(Reply::Hashed(info)))
                 .map_err(|err| Trouble::from(err).into()),
@@ -45,6 +49,17 @@ pub(super) fn run(job: &Job, stdio: &[OwnedFd], engine: &Channel, supervisor: Ch
         Ok(()) => 0,
         Err(_) => 1,
     }
+}
+
+/// Becomes the program of a command; returns only if that fails.
+fn reenter(argv: &[OsString], stdio: &[OwnedFd]) -> Trouble {
+    for (fd, number) in stdio.iter().zip(0..) {
+        if let Err(err) = process::replace_fd(fd.as_fd(), number) {
+            return Trouble(format!("standard streams: {err}"));
+        }
+    }
+    let error = Command::new("/proc/self/exe").args(argv).exec();
+    Trouble(format!("cannot start raptor again: {error}"))
 }
 
 /// Becomes root of a new user namespace; returns the mounts that the supervisor made for it.

@@ -1,5 +1,6 @@
 //! What the engine and the processes of a sandbox say to each other: JSON in packets, with file descriptors.
 
+use std::ffi::OsString;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -41,6 +42,8 @@ pub(super) enum Task {
     Remove(PathBuf),
     /// Hash a tree.
     Hash(PathBuf),
+    /// Become this program with these arguments.
+    Reenter(Vec<OsString>),
 }
 
 /// Standard streams of the programs that run.
@@ -71,6 +74,8 @@ pub(super) enum Reply {
     /// The other tasks are done.
     Removed,
     Hashed(TreeInfo),
+    /// A [`Task::Reenter`] ended with this status.
+    Exited(i32),
     Failed(Fault),
 }
 
