@@ -5,42 +5,42 @@ use serde_json::Value;
 
 /// The canonical text of a value.
 pub fn canonical_json<T: Serialize>(value: &T) -> Result<String, serde_json::Error> {
-    let mut out = String::new();
+    let mut out = Vec::new();
     write(&serde_json::to_value(value)?, &mut out)?;
-    Ok(out)
+    String::from_utf8(out).map_err(serde::ser::Error::custom)
 }
 
-fn write(value: &Value, out: &mut String) -> Result<(), serde_json::Error> {
+fn write(value: &Value, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
     match value {
         Value::Array(items) => {
-            out.push('[');
+            out.push(b'[');
             for (idx, item) in items.iter().enumerate() {
                 if idx > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
                 write(item, out)?;
             }
-            out.push(']');
+            out.push(b']');
         }
         Value::Object(fields) => {
             // The map's own order depends on a feature of serde_json that any dependency can switch on.
             let mut fields: Vec<_> = fields.iter().collect();
             fields.sort_by_key(|(name, _)| *name);
-            out.push('{');
+            out.push(b'{');
             for (idx, (name, field)) in fields.into_iter().enumerate() {
                 if idx > 0 {
-                    out.push(',');
+                    out.push(b',');
                 }
-                out.push_str(&serde_json::to_string(name)?);
-                out.push(':');
+                serde_json::to_writer(&mut *out, name)?;
+                out.push(b':');
                 write(field, out)?;
             }
-            out.push('}');
+            out.push(b'}');
         }
         Value::Number(number) if number.is_f64() => {
             return Err(serde::ser::Error::custom("canonical JSON has no floating-point numbers"));
         }
-        scalar => out.push_str(&serde_json::to_string(scalar)?),
+        scalar => serde_json::to_writer(out, scalar)?,
     }
     Ok(())
 }

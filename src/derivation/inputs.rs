@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::{
-    CopySource, Derivation, DrvId, Layer, LayerEntry, LayersTarget, Run, RunMount, Step, canonical_json,
+    CopySource, Derivation, DrvId, Fetch, Image, Layer, LayerEntry, LayersTarget, Run, RunMount, Step,
+    canonical_json,
 };
 use crate::tree::TreeHash;
 
@@ -55,7 +56,19 @@ impl<R> Derivation<R> {
     pub fn map<S, E>(&self, name: &mut dyn FnMut(&R, Part) -> Result<S, E>) -> Result<Derivation<S>, E> {
         Ok(match self {
             Derivation::Source(it) => Derivation::Source(it.clone()),
+            Derivation::Fetch(it) => Derivation::Fetch(it.clone()),
             Derivation::Bootstrap(it) => Derivation::Bootstrap(it.clone()),
+            Derivation::Image(it) => Derivation::Image(Image {
+                name: it.name.clone(),
+                system: it.system.clone(),
+                sandbox: it.sandbox,
+                parent: it.parent.as_ref().map(|parent| name(parent, Part::Stack)).transpose()?,
+                source: name(&it.source, Part::Own)?,
+                member: it.member.clone(),
+                sha256: it.sha256.clone(),
+                diff_id: it.diff_id.clone(),
+                epoch: it.epoch,
+            }),
             Derivation::Layer(it) => Derivation::Layer(Layer {
                 name: it.name.clone(),
                 system: it.system.clone(),
@@ -147,7 +160,9 @@ impl Derivation<DrvId> {
     /// What it is realized to with this output of its own: that of a layer lies on top of its parent's.
     pub fn outputs(&self, own: TreeHash, realized: &BTreeMap<DrvId, Outputs>) -> Outputs {
         let mut stack = match self {
-            Derivation::Layer(layer) => layer.parent.and_then(|parent| realized.get(&parent)).cloned(),
+            Derivation::Layer(Layer { parent, .. }) | Derivation::Image(Image { parent, .. }) => {
+                parent.and_then(|parent| realized.get(&parent)).cloned()
+            }
             _ => None,
         }
         .unwrap_or(Outputs(Vec::new()));
@@ -158,8 +173,9 @@ impl Derivation<DrvId> {
     /// Ids of all inputs, in order of use, each once.
     pub fn inputs(&self) -> Vec<DrvId> {
         let mut ids = Vec::new();
+        let mut seen = BTreeSet::new();
         let _ = self.map::<(), std::convert::Infallible>(&mut |id, _| {
-            if !ids.contains(id) {
+            if seen.insert(*id) {
                 ids.push(*id);
             }
             Ok(())
@@ -170,12 +186,22 @@ impl Derivation<DrvId> {
 
 impl Derivation<Outputs> {
     /// The cache key: the hash of what the build sees. The name is for people, so it does not count, except
-    /// where a mount shows it.
+    /// where a mount shows it; of a fetch only the digest counts, of an image's layer only its content.
     pub fn key(&self) -> [u8; 32] {
         let mut anonymous = self.clone();
         match &mut anonymous {
             Derivation::Source(it) => it.name.clear(),
+            // Where it comes from changes nothing about what it is, and the digest says it all.
+            Derivation::Fetch(it) => {
+                *it = Fetch { name: String::new(), urls: Vec::new(), digest: it.digest.clone(), size: None };
+            }
             Derivation::Bootstrap(it) => it.name.clear(),
+            // The same for the tar file of a layer.
+            Derivation::Image(it) => {
+                it.name.clear();
+                it.source.0.clear();
+                (it.member, it.sha256) = (None, None);
+            }
             Derivation::Layer(it) => it.name.clear(),
             Derivation::Run(it) => it.name.clear(),
         }

@@ -9,6 +9,7 @@ mod inputs;
 
 use std::collections::BTreeMap;
 
+use raptor_lang::stmt::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::lock::{DebianPackage, NetworkEntry};
@@ -19,7 +20,7 @@ pub use id::DrvId;
 pub use inputs::{Outputs, Part, closure};
 
 /// Version of what a sandbox does to a build; raised when the same derivation would give other bytes.
-pub const SANDBOX: u32 = 1;
+pub const SANDBOX: u32 = 2;
 
 /// The only system built so far.
 pub const SYSTEM: &str = "x86_64-linux";
@@ -30,8 +31,12 @@ pub const SYSTEM: &str = "x86_64-linux";
 pub enum Derivation<R = DrvId> {
     /// Project files, by content.
     Source(Source),
+    /// A file of the network.
+    Fetch(Fetch),
     /// A Debian root.
     Bootstrap(Bootstrap),
+    /// A layer of an image on its parents.
+    Image(Image<R>),
     /// A parent stack and steps.
     Layer(Layer<R>),
     /// A container, mounts and a command.
@@ -46,6 +51,20 @@ pub struct Source {
     pub name: String,
     /// Its tree hash.
     pub tree: TreeHash,
+}
+
+/// A file of the network, by content.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fetch {
+    /// File name, for people.
+    pub name: String,
+    /// Places to get it from, tried in order.
+    pub urls: Vec<String>,
+    /// What it is.
+    pub digest: Digest,
+    /// Size in bytes, if it is known.
+    pub size: Option<u64>,
 }
 
 /// A Debian root file system from a pinned list of packages.
@@ -66,6 +85,30 @@ pub struct Bootstrap {
     pub mirror: String,
     /// The packages in unpack order.
     pub packages: Vec<DebianPackage>,
+    /// Latest time stamp, in seconds since 1970.
+    pub epoch: i64,
+}
+
+/// One layer of an image that somebody else made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image<R> {
+    /// For people.
+    pub name: String,
+    /// `x86_64-linux`
+    pub system: String,
+    /// [`SANDBOX`]
+    pub sandbox: u32,
+    /// The layers below it.
+    pub parent: Option<R>,
+    /// The file that is the layer, or the archive that has it.
+    pub source: R,
+    /// Its name in the archive.
+    pub member: Option<String>,
+    /// sha256 (hex) of the layer as it is stored, if the image names it.
+    pub sha256: Option<String>,
+    /// sha256 (hex) of the tar file that it is when decompressed.
+    pub diff_id: String,
     /// Latest time stamp, in seconds since 1970.
     pub epoch: i64,
 }
@@ -143,7 +186,7 @@ pub enum Step<R> {
 pub struct CopySource<R> {
     /// File name inside a destination directory.
     pub name: String,
-    /// A [`Source`].
+    /// A [`Source`] or [`Fetch`].
     pub source: R,
 }
 
@@ -245,6 +288,18 @@ pub struct LayerEntry<R> {
     pub shown: R,
 }
 
+impl<R> Derivation<R> {
+    /// Whether programs or steps run for it, whose output is kept.
+    pub fn has_log(&self) -> bool {
+        match self {
+            Derivation::Source(_) | Derivation::Fetch(_) => false,
+            Derivation::Bootstrap(_) | Derivation::Image(_) | Derivation::Layer(_) | Derivation::Run(_) => {
+                true
+            }
+        }
+    }
+}
+
 impl Derivation<DrvId> {
     /// The id: blake3 of the canonical JSON.
     pub fn id(&self) -> DrvId {
@@ -255,7 +310,9 @@ impl Derivation<DrvId> {
     pub fn name(&self) -> &str {
         match self {
             Derivation::Source(it) => &it.name,
+            Derivation::Fetch(it) => &it.name,
             Derivation::Bootstrap(it) => &it.name,
+            Derivation::Image(it) => &it.name,
             Derivation::Layer(it) => &it.name,
             Derivation::Run(it) => &it.name,
         }

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use raptor_lang::diag::{Code, Diagnostic};
 use raptor_lang::program::{ModuleId, Program, ProgramMount};
+use raptor_lang::source::Span;
 use raptor_lang::stmt::{MountKind, Spanned};
 
-use super::{Evaluator, Failed, Provenance, Stack, StackLayer};
+use super::{Evaluator, Failed, Provenance, SourceFile, Stack, StackLayer};
 use crate::derivation::{Derivation, DrvId, LayerEntry, LayersTarget, Run, RunMount, SANDBOX, SYSTEM};
 
 /// A job as asked for.
@@ -78,6 +79,14 @@ pub enum Planned {
     },
 }
 
+impl Job {
+    /// The target, and every source that may be a module.
+    pub fn modules(&self) -> Vec<ModuleId> {
+        let sources = self.sources.values().flatten().filter_map(|it| it.module.clone());
+        std::iter::once(self.target.clone()).chain(sources).collect()
+    }
+}
+
 /// Command line of a container: entrypoint (default `/bin/sh -c`) and arguments (default CMD).
 pub fn command(
     program: &Program,
@@ -102,6 +111,7 @@ pub fn command(
 impl Evaluator<'_> {
     /// Plans a job of Raptor.toml.
     pub fn job(&mut self, job: &Job) -> Result<Planned, Failed> {
+        self.prepare(&job.modules());
         let program = self.program(&job.target)?;
         let stack = self.stack(&job.target)?;
         let argv = self.argv(&program, job)?;
@@ -116,6 +126,7 @@ impl Evaluator<'_> {
 
     /// Plans a job that works on the host: `raptor run`.
     pub fn host_job(&mut self, job: &Job) -> Result<(Stack, Vec<String>, Vec<JobMount>), Failed> {
+        self.prepare(&job.modules());
         let program = self.program(&job.target)?;
         let stack = self.stack(&job.target)?;
         let argv = self.argv(&program, job)?;
@@ -128,7 +139,7 @@ impl Evaluator<'_> {
             Some(argv) => Ok(argv),
             None => {
                 let message = format!("{} has neither CMD nor arguments", job.target.path.display());
-                let span = self.whole_file(&job.target.path);
+                let span = Span::new(program.file, 0, 0);
                 let problem =
                     Diagnostic::new(Code::MissingOperand, message, span, "there is no command to run");
                 Err(self.error(problem.with_hint("add a CMD, or give arguments after the target")))
@@ -164,8 +175,12 @@ impl Evaluator<'_> {
                 (_, _) if sources.is_empty() => self.missing(mount)?,
                 (MountKind::Simple | MountKind::File, _) => {
                     let source = self.single(mount, sources)?;
-                    match self.project_source(&source.path) {
-                        Ok((_, tree)) => mounts.push(RunMount::Tree { dest, tree }),
+                    let mut findings = self.findings();
+                    let imported = findings.project_source(&SourceFile::whole(&source.path));
+                    let found = findings.found;
+                    self.join(found);
+                    match imported {
+                        Ok((_, tree, _)) => mounts.push(RunMount::Tree { dest, tree }),
                         Err(reason) => {
                             let message = format!("cannot read {}: {reason}", source.path.display());
                             return Err(self.mount_error(mount, &message, "wanted by this mount"));
@@ -188,7 +203,7 @@ impl Evaluator<'_> {
         }
         let Some(output) = output else {
             let message = format!("{} has no mount `output`", job.target.path.display());
-            let span = self.whole_file(&job.target.path);
+            let span = Span::new(program.file, 0, 0);
             return Err(self.error(Diagnostic::new(
                 Code::BadMount,
                 message,
@@ -362,7 +377,7 @@ fn top(stack: &Stack) -> Result<&StackLayer, Failed> {
 }
 
 /// Why a job is not a function of its inputs, if it is not.
-fn impure_reason(program: &Program, job: &Job) -> Option<String> {
+pub fn impure_reason(program: &Program, job: &Job) -> Option<String> {
     if job.stateful {
         return Some("it keeps a state directory".to_owned());
     }

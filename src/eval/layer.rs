@@ -1,113 +1,82 @@
 //! Layers: one module, its base and its actions.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 
 use raptor_lang::diag::{Code, Diagnostic};
-use raptor_lang::program::{Action, ActionKind, Base, ModuleId};
+use raptor_lang::pattern::Excludes;
+use raptor_lang::program::{Action, ActionKind, Base, ModuleId, describe};
 use raptor_lang::source::Span;
 use raptor_lang::stmt::{FileOpts, Spanned};
+use raptor_lang::world::FileKind;
 
-use super::{DEFAULT_EPOCH, Evaluator, Failed, Place, Provenance, Stack, StackLayer};
-use crate::derivation::{Attrs, CopySource, Derivation, DrvId, Layer, SANDBOX, SYSTEM, Source, Step};
+use super::findings::Findings;
+use super::{DEFAULT_EPOCH, Failed, Place, Provenance, SourceFile, Stack, StackLayer};
+use crate::derivation::{Attrs, CopySource, Derivation, DrvId, Layer, SANDBOX, SYSTEM, Step};
+use crate::lock::Lock;
 
-/// Name of the layer of a module: its path without extension, and its instance.
+/// Longest description of parameters that stands in a name.
+const MAX_DESCRIPTION: usize = 64;
+
+/// Name of the layer of a module: its path without extension, its instance and its parameters.
 pub fn layer_name(module: &ModuleId) -> String {
     let path = module.path.with_extension("");
-    format!("{}{}", path.display(), module.instance.as_deref().unwrap_or_default())
-}
-
-/// A module being entered, or already done.
-enum Task {
-    Enter(ModuleId, Option<Span>),
-    Finish(ModuleId),
-}
-
-impl Evaluator<'_> {
-    /// The layers of a module, bottom first.
-    pub fn stack(&mut self, module: &ModuleId) -> Result<Stack, Failed> {
-        let mut entered: Vec<ModuleId> = Vec::new();
-        // A chain of FROM may be longer than the machine's stack.
-        let mut tasks = vec![Task::Enter(module.clone(), None)];
-        while let Some(task) = tasks.pop() {
-            match task {
-                Task::Enter(module, from) => {
-                    if self.layers.contains_key(&module) {
-                        continue;
-                    }
-                    if entered.contains(&module) {
-                        self.cycle(&module, from);
-                        for it in entered.drain(..) {
-                            self.layers.insert(it, Err(Failed));
-                        }
-                        break;
-                    }
-                    entered.push(module.clone());
-                    tasks.push(Task::Finish(module.clone()));
-                    if let Ok(program) = self.program(&module)
-                        && let Some(Spanned { value: Base::Module(base), span }) = &program.from
-                    {
-                        tasks.push(Task::Enter(base.clone(), Some(*span)));
-                    }
-                }
-                Task::Finish(module) => {
-                    let stack = self.finish(&module);
-                    entered.retain(|it| *it != module);
-                    self.layers.insert(module, stack);
-                }
-            }
-        }
-        self.layers.get(module).cloned().unwrap_or(Err(Failed))
+    let name = format!("{}{}", path.display(), module.instance.as_deref().unwrap_or_default());
+    if module.with.is_empty() {
+        return name;
     }
-
-    fn cycle(&mut self, module: &ModuleId, from: Option<Span>) {
-        if let Some(span) = from {
-            let message = format!("FROM leads back to {}", module.path.display());
-            let problem = Diagnostic::new(Code::FromCycle, message, span, "the cycle closes here");
-            self.diagnostics
-                .push(problem.with_hint("a module cannot be its own base, not even through others"));
+    let parameters = describe(&module.with);
+    match parameters.chars().count() <= MAX_DESCRIPTION {
+        true => format!("{name}?{parameters}"),
+        false => {
+            let digest = blake3::hash(parameters.as_bytes()).to_hex();
+            format!("{name}?{}", digest.get(..16).unwrap_or_default())
         }
     }
+}
 
-    /// The stack of a module whose base, if it is a module, is done.
-    fn finish(&mut self, module: &ModuleId) -> Result<Stack, Failed> {
-        let program = self.program(module)?;
-        // Before the base, whose absence must not hide what is wrong here.
-        let steps = self.steps(&program.actions);
-        let mut stack = match &program.from {
-            None => Vec::new(),
-            Some(Spanned { value: Base::Debian(reference), .. }) => self.debian(reference)?,
-            Some(Spanned { value: Base::Docker(reference), span }) => {
-                return Err(self.docker(reference, *span));
-            }
-            Some(Spanned { value: Base::Module(base), .. }) => {
-                self.layers.get(base).cloned().unwrap_or(Err(Failed))?
-            }
-        };
-        let name = layer_name(module);
-        let (steps, spans) = steps?;
-        let below = stack.last();
-        let epoch = below.map_or(DEFAULT_EPOCH, |it| it.epoch);
-        let layer = Layer {
-            name: name.clone(),
-            system: SYSTEM.to_owned(),
-            sandbox: SANDBOX,
-            parent: below.map(|it| it.id),
-            network: match steps.iter().any(|step| matches!(step, Step::Run { .. })) {
-                true => self.lock.layers.get(&name).cloned().unwrap_or_default(),
-                false => Vec::new(),
-            },
-            steps,
-            epoch,
-        };
-        let provenance = Provenance { module: Some(module.clone()), steps: spans, source: None };
-        let id = self.add(Derivation::Layer(layer), provenance);
-        stack.push(StackLayer { name: mount_name(module), id, epoch });
-        Ok(stack)
+/// The layer of a module on top of another one or of nothing, with its derivation.
+pub(super) fn layer(
+    module: &ModuleId,
+    (steps, places): Steps,
+    below: Option<&StackLayer>,
+    lock: &Lock,
+) -> (StackLayer, Derivation, Provenance) {
+    let name = layer_name(module);
+    let epoch = below.map_or(DEFAULT_EPOCH, |it| it.epoch);
+    let layer = Layer {
+        network: match steps.iter().any(|step| matches!(step, Step::Run { .. })) {
+            true => lock.layers.get(&name).cloned().unwrap_or_default(),
+            false => Vec::new(),
+        },
+        name,
+        system: SYSTEM.to_owned(),
+        sandbox: SANDBOX,
+        parent: below.map(|it| it.id),
+        steps,
+        epoch,
+    };
+    let provenance = Provenance { module: Some(module.clone()), steps: places, ..Provenance::default() };
+    let derivation = Derivation::Layer(layer);
+    (StackLayer { name: mount_name(module), id: derivation.id(), epoch }, derivation, provenance)
+}
+
+/// Steps of a layer and the statement of each.
+pub(super) type Steps = (Vec<Step<DrvId>>, Vec<Place>);
+
+impl Findings<'_> {
+    /// The layers of a base that is no module, bottom first.
+    pub(super) fn base(&mut self, base: &Spanned<Base>) -> Result<Stack, Failed> {
+        match &base.value {
+            Base::Debian(reference) => self.debian(reference, base.span),
+            Base::Docker(reference) => Err(self.docker(reference, base.span)),
+            Base::Image(image) => self.image(image, base.span),
+            Base::Module(_) => Ok(Stack::new()),
+        }
     }
 
     /// Steps of actions, with ENV and WORKDIR worked in; all problems, not the first.
-    fn steps(&mut self, actions: &[Action]) -> Result<(Vec<Step<DrvId>>, Vec<Place>), Failed> {
+    pub(super) fn steps(&mut self, actions: &[Action]) -> Result<Steps, Failed> {
         let mut env = BTreeMap::new();
         let mut cwd = String::from("/");
         let mut steps = Vec::new();
@@ -130,10 +99,21 @@ impl Evaluator<'_> {
                 ActionKind::Mkdir { path, parents, opts } => {
                     Step::Mkdir { path: absolute(&cwd, path), parents: *parents, attrs: attrs(opts) }
                 }
-                ActionKind::Copy { sources, dest, opts } => {
+                ActionKind::Fetch { url, dest, digest, opts } => {
+                    let dest = absolute(&cwd, dest);
+                    let place = (action.span, action.stack.clone());
+                    match self.fetched(url, digest.as_ref(), &dest, &place) {
+                        Ok(source) => Step::Copy { sources: vec![source], dest, attrs: attrs(opts) },
+                        Err(Failed) => {
+                            failed = true;
+                            continue;
+                        }
+                    }
+                }
+                ActionKind::Copy { sources, dest, exclude, opts } => {
                     let mut found = Vec::new();
                     for source in sources {
-                        match self.source(&source.value, source.span, &action.stack) {
+                        match self.source(source, exclude, &action.stack) {
                             Ok(source) => found.push(source),
                             Err(Failed) => failed = true,
                         }
@@ -147,33 +127,44 @@ impl Evaluator<'_> {
         if failed { Err(Failed) } else { Ok((steps, spans)) }
     }
 
-    fn source(&mut self, path: &Path, span: Span, stack: &[Span]) -> Result<CopySource<DrvId>, Failed> {
-        match self.project_source(path) {
-            Ok((name, id)) => Ok(CopySource { name, source: id }),
+    fn source(
+        &mut self,
+        source: &Spanned<PathBuf>,
+        exclude: &Excludes,
+        stack: &[Span],
+    ) -> Result<CopySource<DrvId>, Failed> {
+        let Spanned { value: path, span } = source;
+        let file = SourceFile { path: path.clone(), exclude: exclude.clone() };
+        match self.project_source(&file) {
+            Ok((name, id, info)) => {
+                let is_empty_dir = info.entries == 1 && self.project.kind(path) == Some(FileKind::Dir);
+                if is_empty_dir && self.project.list(path).is_ok_and(|names| !names.is_empty()) {
+                    let message = format!("--exclude leaves nothing of {}", path.display());
+                    let mut problem =
+                        Diagnostic::new(Code::Ineffective, message, *span, "an empty directory is copied");
+                    problem.stack = stack.to_vec();
+                    self.error(problem);
+                }
+                Ok(CopySource { name, source: id })
+            }
             Err(reason) => {
                 let message = format!("cannot read {}: {reason}", path.display());
-                let mut problem = Diagnostic::new(Code::FileNotFound, message, span, "this source");
+                let mut problem = Diagnostic::new(Code::FileNotFound, message, *span, "this source");
                 problem.stack = stack.to_vec();
                 Err(self.error(problem))
             }
         }
     }
-
-    /// The derivation of a project file or directory, with its file name.
-    pub(super) fn project_source(&mut self, path: &Path) -> Result<(String, DrvId), String> {
-        let info = self.project.imported(path)?;
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-        let source = Derivation::Source(Source { name: name.clone(), tree: info.hash });
-        let provenance = Provenance { source: Some(path.to_path_buf()), ..Provenance::default() };
-        Ok((name, self.add(source, provenance)))
-    }
 }
 
-/// Name of a module's layer in `layers` mounts: the file stem with the instance, in characters that every file
-/// system and boot loader takes.
+/// Name of a module's layer in `layers` mounts: the file stem with the instance.
 fn mount_name(module: &ModuleId) -> String {
     let stem = module.path.file_stem().unwrap_or_default().to_string_lossy();
-    let name = format!("{stem}{}", module.instance.as_deref().unwrap_or_default());
+    mount_text(&format!("{stem}{}", module.instance.as_deref().unwrap_or_default()))
+}
+
+/// A name in characters that every file system and boot loader takes.
+pub(super) fn mount_text(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || "@._-".contains(c) { c } else { '-' }).collect()
 }
 

@@ -1,30 +1,55 @@
 //! Evaluation: modules and jobs to derivations. Pure: it reads files through [`Project`], pins from the lock,
 //! and nothing else; it never builds.
 
+mod fetch;
+mod findings;
+mod image;
 mod job;
 mod layer;
+mod modules;
 mod reference;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use raptor_lang::diag::{Diagnostic, Severity};
-use raptor_lang::program::{self, LogMessage, ModuleId, Program};
-use raptor_lang::source::{FileId, Sources, Span};
+use raptor_lang::pattern::Excludes;
+use raptor_lang::program::{LogMessage, ModuleId};
+use raptor_lang::source::{Sources, Span};
 use raptor_lang::world::World;
 
 use crate::derivation::{self, Derivation, DrvId};
 use crate::lock::Lock;
 use crate::tree::TreeInfo;
+use findings::{Findings, Found};
+use modules::Modules;
 
-pub use job::{Job, JobInput, JobMount, Planned, command};
+pub use job::{Job, JobInput, JobMount, Planned, command, impure_reason};
 pub use layer::layer_name;
 
 /// Files of a project: texts for the language, hashes for COPY.
 pub trait Project: World {
-    /// What the store will hold when this file or directory is imported; the error is for people.
-    fn imported(&self, path: &Path) -> Result<TreeInfo, String>;
+    /// What the store will hold when this is imported; the error is for people.
+    fn imported(&self, source: &SourceFile) -> Result<TreeInfo, String>;
+
+    /// A small file of an image, which is a directory or a tar file; `None` if it has none of that name.
+    fn image_part(&self, image: &Path, name: &str) -> Result<Option<Vec<u8>>, String>;
+}
+
+/// A file or directory of the project that is imported into the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceFile {
+    /// Path as the world knows it.
+    pub path: PathBuf,
+    /// What of a directory stays behind.
+    pub exclude: Excludes,
+}
+
+impl SourceFile {
+    /// All of a file or directory.
+    pub fn whole(path: &Path) -> SourceFile {
+        SourceFile { path: path.to_path_buf(), exclude: Excludes::default() }
+    }
 }
 
 /// `SOURCE_DATE_EPOCH` of what is built on nothing: 1980-01-01, the first day that every format can name.
@@ -41,14 +66,37 @@ pub struct Provenance {
     pub module: Option<ModuleId>,
     /// Statement of each step.
     pub steps: Vec<Place>,
-    /// Project path of a source.
-    pub source: Option<PathBuf>,
+    /// Statement that names a base or a file of the network.
+    pub place: Option<Place>,
+    /// Where a source comes from.
+    pub source: Option<SourceFile>,
 }
 
 /// A statement, with the INCLUDEs that led to it, outermost first.
 pub type Place = (Span, Vec<Span>);
 
+/// Something of the network that only the lock can pin.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Unpinned {
+    /// A Debian base: the text after `debian://`.
+    Debian(String),
+    /// The file of a FETCH without digest: its URL.
+    File(String),
+}
+
+impl std::fmt::Display for Unpinned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unpinned::Debian(reference) => write!(f, "debian://{reference}"),
+            Unpinned::File(url) => f.write_str(url),
+        }
+    }
+}
+
 /// One evaluation; results are shared between all targets asked of it.
+///
+/// Modules are loaded and turned into layers on all processors. What they bring up counts once a target asks for it,
+/// and then in the order of the files, so that threads never show in a result.
 pub struct Evaluator<'a> {
     project: &'a dyn Project,
     lock: Lock,
@@ -58,14 +106,13 @@ pub struct Evaluator<'a> {
     pub diagnostics: Vec<Diagnostic>,
     /// What templates logged.
     pub log: Vec<LogMessage>,
-    /// Debian bases that the lock does not pin yet.
-    pub unpinned: BTreeSet<String>,
+    /// What the lock does not pin yet, with the first statement that wants it.
+    pub unpinned: BTreeMap<Unpinned, Place>,
     /// Every derivation so far, with all its inputs.
     pub derivations: BTreeMap<DrvId, Derivation>,
     /// Words for them.
     pub provenance: BTreeMap<DrvId, Provenance>,
-    programs: BTreeMap<ModuleId, Result<Arc<Program>, Failed>>,
-    layers: BTreeMap<ModuleId, Result<Stack, Failed>>,
+    modules: Modules,
 }
 
 /// Layers of a target, bottom first.
@@ -91,32 +138,11 @@ impl<'a> Evaluator<'a> {
             sources: Sources::default(),
             diagnostics: Vec::new(),
             log: Vec::new(),
-            unpinned: BTreeSet::new(),
+            unpinned: BTreeMap::new(),
             derivations: BTreeMap::new(),
             provenance: BTreeMap::new(),
-            programs: BTreeMap::new(),
-            layers: BTreeMap::new(),
+            modules: Modules::default(),
         }
-    }
-
-    /// The program of a module, loaded once.
-    pub fn program(&mut self, module: &ModuleId) -> Result<Arc<Program>, Failed> {
-        if let Some(known) = self.programs.get(module) {
-            return known.clone();
-        }
-        let loaded = match program::load(self.project, module, &mut self.sources) {
-            Ok(loaded) => {
-                self.diagnostics.extend(loaded.warnings);
-                self.log.extend(loaded.log);
-                Ok(Arc::new(loaded.program))
-            }
-            Err(problems) => {
-                self.diagnostics.extend(problems);
-                Err(Failed)
-            }
-        };
-        self.programs.insert(module.clone(), loaded.clone());
-        loaded
     }
 
     /// Whether any problem so far is an error.
@@ -136,13 +162,23 @@ impl<'a> Evaluator<'a> {
         id
     }
 
-    /// The place for problems of a file that no statement stands for.
-    fn whole_file(&self, path: &Path) -> Span {
-        Span::new(self.sources.find(path).unwrap_or(FileId(0)), 0, 0)
-    }
-
     fn error(&mut self, problem: Diagnostic) -> Failed {
         self.diagnostics.push(problem);
         Failed
+    }
+
+    fn findings(&self) -> Findings<'_> {
+        Findings::new(self.project, &self.lock)
+    }
+
+    fn join(&mut self, found: Found) {
+        self.diagnostics.extend(found.diagnostics);
+        for (wanted, place) in found.unpinned {
+            self.unpinned.entry(wanted).or_insert(place);
+        }
+        for (id, derivation, provenance) in found.derivations {
+            self.derivations.insert(id, derivation);
+            self.provenance.entry(id).or_insert(provenance);
+        }
     }
 }

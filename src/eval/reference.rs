@@ -3,7 +3,8 @@
 use raptor_lang::diag::{Code, Diagnostic};
 use raptor_lang::source::Span;
 
-use super::{Evaluator, Failed, Provenance, Stack, StackLayer};
+use super::findings::Findings;
+use super::{Failed, Provenance, Stack, StackLayer, Unpinned};
 use crate::derivation::{Bootstrap, Derivation, SANDBOX, SYSTEM};
 
 /// Suite of the text after `debian://`.
@@ -11,12 +12,12 @@ fn suite(reference: &str) -> &str {
     reference.split('?').next().unwrap_or(reference)
 }
 
-impl Evaluator<'_> {
+impl Findings<'_> {
     /// The stack of `FROM debian://REFERENCE`, if the lock pins it.
-    pub(super) fn debian(&mut self, reference: &str) -> Result<Stack, Failed> {
+    pub(super) fn debian(&mut self, reference: &str, span: Span) -> Result<Stack, Failed> {
         let Some(pin) = self.lock.debian.get(reference) else {
-            self.unpinned.insert(reference.to_owned());
-            return Err(Failed);
+            let wanted = Unpinned::Debian(reference.to_owned());
+            return Err(self.unpinned(wanted, (span, Vec::new())));
         };
         let name = format!("debian-{}", suite(reference));
         let bootstrap = Bootstrap {
@@ -30,7 +31,8 @@ impl Evaluator<'_> {
             epoch: pin.date,
         };
         let epoch = pin.date;
-        let id = self.add(Derivation::Bootstrap(bootstrap), Provenance::default());
+        let provenance = Provenance { place: Some((span, Vec::new())), ..Provenance::default() };
+        let id = self.add(Derivation::Bootstrap(bootstrap), provenance);
         Ok(vec![StackLayer { name, id, epoch }])
     }
 

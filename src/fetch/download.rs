@@ -328,7 +328,7 @@ impl Partial {
         if found == wanted.sha256 {
             return Ok(());
         }
-        Err(Error::Digest { url: url.to_owned(), expected: wanted.sha256.clone(), found })
+        Err(Error::Digest { url: url.to_owned(), kind: "sha256", expected: wanted.sha256.clone(), found })
     }
 
     fn remove(&self) -> Result<(), Error> {

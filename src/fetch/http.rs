@@ -73,10 +73,12 @@ pub enum Error {
         found: u64,
     },
     /// Not the bytes that are pinned.
-    #[error("{url}: wrong content: expected sha256 {expected}, found {found}")]
+    #[error("{url}: wrong content: expected {kind} {expected}, found {found}")]
     Digest {
         /// Where it came from.
         url: String,
+        /// `sha256` or `blake3`
+        kind: &'static str,
         /// Pinned digest.
         expected: String,
         /// Digest of what came.
@@ -302,7 +304,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    fn unless_ok(url: &str, response: &Response<Body>) -> Result<(), Refused> {
+    pub fn unless_ok(url: &str, response: &Response<Body>) -> Result<(), Refused> {
         match response.status().as_u16() {
             200 | 206 => Ok(()),
             status => Err(Refused {

@@ -7,10 +7,12 @@ mod download;
 mod http;
 pub mod proxy;
 mod settings;
+mod sizeless;
 
 pub use download::Wanted;
 pub use http::{Client, Error};
 pub use settings::{Retry, Settings};
+pub use sizeless::Downloaded;
 
 #[cfg(test)]
 mod origin;

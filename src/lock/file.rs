@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{DebianPackage, DebianPin, NetworkEntry, parse};
+use super::{DebianPackage, DebianPin, FilePin, NetworkEntry, parse};
 
 /// Version of the format; newer files are refused.
 pub(super) const VERSION: i64 = 1;
@@ -15,6 +15,8 @@ pub(super) const VERSION: i64 = 1;
 pub struct Lock {
     /// Pinned Debian bases, by the text after `debian://`.
     pub debian: BTreeMap<String, DebianPin>,
+    /// Files of FETCH statements without digest, by URL.
+    pub fetch: BTreeMap<String, FilePin>,
     /// Requests of the RUN steps, by layer name.
     pub layers: BTreeMap<String, Vec<NetworkEntry>>,
 }
@@ -55,12 +57,17 @@ pub enum LockError {
 impl Lock {
     /// Reads a lock file. A missing file is an empty lock.
     pub fn load(path: &Path) -> Result<Lock, LockError> {
+        match Lock::read(path)? {
+            Some(text) => Lock::parse(path, &text),
+            None => Ok(Lock::default()),
+        }
+    }
+
+    /// The text of a lock file, if there is one.
+    pub fn read(path: &Path) -> Result<Option<String>, LockError> {
         match std::fs::read(path) {
-            Ok(bytes) => {
-                let text = String::from_utf8(bytes).map_err(|err| parse::not_text(path, &err))?;
-                Lock::parse(path, &text)
-            }
-            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(Lock::default()),
+            Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|err| parse::not_text(path, &err)),
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(LockError::Io { path: path.to_path_buf(), source }),
         }
     }
@@ -88,6 +95,10 @@ impl Lock {
             let _ = writeln!(out, "{}]\npackages = [", components.join(", "));
             pin.packages.iter().for_each(|package| render_package(&mut out, package));
             out.push_str("]\n");
+        }
+        for (url, pin) in &self.fetch {
+            let (url, sha256) = (key(url), quoted(&pin.sha256));
+            let _ = writeln!(out, "\n[fetch.{url}]\nsha256 = {sha256}\nsize = {}", pin.size);
         }
         for (name, entries) in &self.layers {
             let _ = writeln!(out, "\n[layers.{}]\nrequests = [", key(name));

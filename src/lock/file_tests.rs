@@ -49,6 +49,11 @@ fn sample() -> Lock {
     };
     Lock {
         debian: [("bookworm?variant=apt".into(), pin)].into(),
+        fetch: [(
+            "https://origin.example/tool-1.0.tar.gz".into(),
+            FilePin { sha256: DIGEST.into(), size: 3 },
+        )]
+        .into(),
         layers: [
             ("base".into(), vec![entry("debian:/dists/bookworm/InRelease"), post]),
             ("getty@tty1".into(), vec![entry("http://origin.example/x")]),
@@ -72,6 +77,10 @@ fn looks_like_this() {
       { name = "zlib1g", version = "1:2.6~rc1-1+b1", arch = "amd64", path = "pool/main/zlib1g.deb", sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 12, essential = true },
       { name = "apt", version = "1:2.6~rc1-1+b1", arch = "amd64", path = "pool/main/apt.deb", sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 12 },
     ]
+
+    [fetch."https://origin.example/tool-1.0.tar.gz"]
+    sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+    size = 3
 
     [layers."$std.lib.tools"]
     requests = [
@@ -163,6 +172,11 @@ fn refuses() {
         "version = 1\n[layers.a]\nrequests = [{ url = \"http://x/\", headers = { set-cookie = \"a\" } }]",
         "Raptor.lock:3:59: the header `set-cookie` does not belong in a lock",
     );
+    check(
+        "version = 1\n[fetch.x]\nsha256 = \"DIGEST\"\nsize = 1",
+        "Raptor.lock:2:1: `x` is not an http or https URL",
+    );
+    check("version = 1\n[fetch.\"http://x/\"]\nsha256 = \"DIGEST\"", "Raptor.lock:2:1: `size` is missing");
     let package = "version = 1\n[debian.b]\nmirror = \"http://mirror.example\"\ndate = 1\ncomponents = []\n\
                    packages = [{ name = \"a\", version = \"1\", arch = \"all\", path = \"PATH\", \
                    sha256 = \"DIGEST\", size = SIZE }]";
@@ -229,9 +243,11 @@ proptest! {
     #[test]
     fn what_is_written_is_read_back(
         debian in btree_map("\\PC{0,12}", any_pin(), 0..3),
+        fetch in btree_map("https?://[!-~]{1,20}", ("[0-9a-f]{64}", 0u64..1 << 40), 0..3),
         layers in btree_map(any::<String>(), vec(any_entry(), 0..4), 0..3),
     ) {
-        let mut lock = Lock { debian, layers };
+        let fetch = fetch.into_iter().map(|(url, (sha256, size))| (url, FilePin { sha256, size })).collect();
+        let mut lock = Lock { debian, fetch, layers };
         for entries in lock.layers.values_mut() {
             entries.sort();
             entries.dedup_by_key(|it| (it.url.clone(), it.method.clone(), it.accept.clone(), it.body.clone()));

@@ -36,6 +36,15 @@ pub struct NetworkEntry {
     pub headers: Vec<(String, String)>,
 }
 
+/// A pinned file of a FETCH without digest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilePin {
+    /// sha256 (hex) of the file.
+    pub sha256: String,
+    /// Size in bytes.
+    pub size: u64,
+}
+
 /// A pinned Debian base.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DebianPin {

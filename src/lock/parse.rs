@@ -10,7 +10,7 @@ use std::string::FromUtf8Error;
 use toml_edit::{Document, InlineTable, Item, TableLike, Value};
 
 use super::file::VERSION;
-use super::{DebianPackage, DebianPin, EMPTY_SHA256, KEPT_HEADERS, Lock, LockError, NetworkEntry};
+use super::{DebianPackage, DebianPin, EMPTY_SHA256, FilePin, KEPT_HEADERS, Lock, LockError, NetworkEntry};
 
 /// Reads the text of a lock file; `path` is for messages only.
 pub fn parse(path: &Path, text: &str) -> Result<Lock, LockError> {
@@ -22,7 +22,8 @@ pub fn parse(path: &Path, text: &str) -> Result<Lock, LockError> {
         };
         invalid(path, text, fault)
     })?;
-    let root = Fields { table: document.as_table(), span: 0..0, known: &["version", "debian", "layers"] };
+    let root =
+        Fields { table: document.as_table(), span: 0..0, known: &["version", "debian", "fetch", "layers"] };
     // The version comes first: a newer file may well have fields that are unknown here.
     let version = root.integer("version").map_err(|fault| invalid(path, text, fault))?;
     if version > VERSION {
@@ -70,10 +71,21 @@ fn lock(root: &Fields, version: i64) -> Result<Lock, Fault> {
     for (name, item) in root.tables("debian")? {
         lock.debian.insert(name.to_owned(), debian_pin(&item)?);
     }
+    for (url, item) in root.tables("fetch")? {
+        if !is_mirror(url) {
+            return Err(Fault::new(item.span, format!("`{url}` is not an http or https URL")));
+        }
+        lock.fetch.insert(url.to_owned(), file_pin(&item)?);
+    }
     for (name, item) in root.tables("layers")? {
         lock.layers.insert(name.to_owned(), requests(&item)?);
     }
     Ok(lock)
+}
+
+fn file_pin(table: &Fields) -> Result<FilePin, Fault> {
+    let table = table.with_known(&["sha256", "size"])?;
+    Ok(FilePin { sha256: table.checked("sha256", SHA256, is_sha256)?, size: table.size("size")? })
 }
 
 fn debian_pin(table: &Fields) -> Result<DebianPin, Fault> {

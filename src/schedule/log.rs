@@ -24,7 +24,8 @@ pub struct Log {
 impl Log {
     /// A new log that takes the place of an older one when finished.
     pub fn create(work: &Path, id: &DrvId, store: &Store) -> std::io::Result<Log> {
-        let out = zstd::Encoder::new(fs::File::create(work.join("log.zst"))?, 3)?;
+        let mut out = zstd::Encoder::new(fs::File::create(work.join("log.zst"))?, 3)?;
+        out.include_checksum(true)?;
         Ok(Log { file: store.log_file(&id.to_string()), out, tail: Default::default(), line: Vec::new() })
     }
 

@@ -22,7 +22,7 @@ use crate::world::Files;
 
 pub use error::{Failure, RealizeError};
 pub use graph::realize;
-pub use known::{key_of, recall, remember};
+pub use known::{Origins, bodies, key_of, recall, remember, remember_recorded};
 pub use log::read_log;
 pub use realize::{LayersMount, layer_entry_name, layers_mount};
 

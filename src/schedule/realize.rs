@@ -5,14 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use raptor_lang::stmt::Digest;
+
 use super::log::Log;
 use super::{Context, Goals, Progress, RealizeError, apt, bootstrap};
-use crate::derivation::{Attrs, Bootstrap, Derivation, DrvId, Layer, Outputs, Run, RunMount, Source, Step};
+use crate::derivation::{
+    Attrs, Bootstrap, Derivation, DrvId, Fetch, Image, Layer, Outputs, Run, RunMount, Source, Step,
+};
 use crate::fetch::debian::{self, Mirror};
 use crate::fetch::proxy::{MirrorAlias, Proxy, ProxyConfig, ProxyEvent, Refusal, missing_bodies};
 use crate::fetch::{self, Wanted};
 use crate::lock::NetworkEntry;
-use crate::sandbox::{self, Capture, Event, Listeners, Mount, MountSource, Network, Report, Request};
+use crate::sandbox::{
+    self, Capture, Event, LayerBlob, Listeners, Mount, MountSource, Network, Report, Request,
+};
 use crate::store::{Key, Realized, WorkDir};
 use crate::tree::{TreeHash, TreeInfo};
 use crate::world::import;
@@ -57,7 +63,9 @@ pub fn realize_one(
     let job = Job { ctx, id, watch: Arc::default() };
     let (output, key) = match resolved {
         Derivation::Source(source) => (source.tree, key),
+        Derivation::Fetch(it) => (job.fetched(it)?, key),
         Derivation::Bootstrap(it) => (job.bootstrap(it)?, key),
+        Derivation::Image(it) => (job.image(it)?, key),
         Derivation::Layer(it) => {
             let (output, network) = job.layer(it, goals)?;
             // What was recorded is an input, so the result belongs to the derivation that has it.
@@ -66,7 +74,9 @@ pub fn realize_one(
         }
         Derivation::Run(it) => (job.run(it)?, key),
     };
-    super::log::name_by_key(&ctx.store, &id, &key)?;
+    if resolved.has_log() {
+        super::log::name_by_key(&ctx.store, &id, &key)?;
+    }
     let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
     ctx.store.set_realized(&key, &Realized { output, millis })?;
     Ok(Built { output, reused: false })
@@ -78,9 +88,9 @@ fn realize_source(
     id: DrvId,
     source: &Source,
 ) -> Result<TreeHash, RealizeError> {
-    let path = goals.provenance.get(&id).and_then(|it| it.source.as_deref());
-    match (goals.files, path) {
-        (Some(files), Some(path)) => Ok(import(files, path, &source.tree, &ctx.store)?.hash),
+    let file = goals.provenance.get(&id).and_then(|it| it.source.as_ref());
+    match (goals.files, file) {
+        (Some(files), Some(file)) => Ok(import(files, file, &source.tree, &ctx.store)?.hash),
         _ => Err(RealizeError::UnknownSource { name: source.name.clone(), tree: source.tree }),
     }
 }
@@ -133,6 +143,27 @@ struct Finished {
 }
 
 impl Job<'_> {
+    /// The file of a FETCH: what is known in full may be there already, or resumed.
+    fn fetched(&self, it: &Fetch) -> Result<TreeHash, RealizeError> {
+        let path = match (&it.digest, it.size) {
+            (Digest::Sha256(sha256), Some(size)) => {
+                let (name, urls) = (it.name.clone(), it.urls.clone());
+                self.fetch(&[Wanted { name, urls, sha256: sha256.clone(), size }])?.into_iter().next()
+            }
+            (digest, _) => {
+                let on_bytes = |bytes| {
+                    self.ctx.observer.event(Progress::Fetched { id: self.id, bytes, total: None });
+                };
+                let (client, store) = (&self.ctx.client, &self.ctx.store);
+                match client.download_sizeless(&it.urls, Some(digest), store, &on_bytes, self.ctx.cancel) {
+                    Err(fetch::Error::Cancelled) => return Err(RealizeError::Cancelled),
+                    other => Some(other?.path),
+                }
+            }
+        };
+        path.and_then(|path| tree_name(&path).parse().ok()).ok_or(RealizeError::NoOutput)
+    }
+
     fn bootstrap(&self, it: &Bootstrap) -> Result<TreeHash, RealizeError> {
         let paths = self.fetch(&debian::wanted(&it.packages, &self.mirrors(&it.mirror)?))?;
         let debs: Vec<String> = paths.iter().map(|path| tree_name(path)).collect();
@@ -143,6 +174,16 @@ impl Job<'_> {
             steps: plan.steps,
             ..self.request(Vec::new(), Capture::Layer, Network::None, it.epoch)
         };
+        self.register_layer(self.sandbox(request, None)?)
+    }
+
+    fn image(&self, it: &Image<Outputs>) -> Result<TreeHash, RealizeError> {
+        let lower = it.parent.iter().flat_map(|parent| &parent.0).map(TreeHash::to_string).collect();
+        let tree = it.source.0.last().ok_or(RealizeError::NoOutput)?.to_string();
+        let (member, sha256, diff_id) = (it.member.clone(), it.sha256.clone(), it.diff_id.clone());
+        let blob = LayerBlob { tree, member, sha256, diff_id };
+        let steps = vec![sandbox::Step::UnpackLayer(blob)];
+        let request = Request { steps, ..self.request(lower, Capture::Layer, Network::None, it.epoch) };
         self.register_layer(self.sandbox(request, None)?)
     }
 
@@ -495,5 +536,6 @@ fn step_text(step: &sandbox::Step) -> String {
         }
         sandbox::Step::Symlink { target, path } => format!("link {path} -> {target}"),
         sandbox::Step::UnpackDebs { debs } => format!("unpack {} packages", debs.len()),
+        sandbox::Step::UnpackLayer(blob) => format!("unpack layer sha256:{}", blob.diff_id),
     }
 }

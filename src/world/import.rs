@@ -6,6 +6,7 @@ use std::path::Path;
 use fs_err as fs;
 
 use super::{Files, stdlib};
+use crate::eval::SourceFile;
 use crate::store::{self, Store};
 use crate::tree::{self, TreeHash, TreeInfo};
 
@@ -29,32 +30,37 @@ pub enum ImportError {
     Gone(std::path::PathBuf),
 }
 
-/// Copies a file or directory into the store and checks that it is what was evaluated.
+/// Copies a file or directory, but for what is left out, into the store and checks that it is what was evaluated.
 pub fn import(
     files: &Files,
-    path: &Path,
+    SourceFile { path, exclude }: &SourceFile,
     expected: &TreeHash,
     store: &Store,
 ) -> Result<TreeInfo, ImportError> {
     let work = store.work_dir()?;
     let dest = work.path().join("source");
     match files.on_disk(path) {
-        Some(file) => copy(&fs::canonicalize(file)?, &dest)?,
+        Some(file) => {
+            let root = fs::canonicalize(file)?;
+            copy(&root, &dest, &|path, is_dir| {
+                path.strip_prefix(&root).is_ok_and(|it| exclude.excludes(it, is_dir))
+            })?
+        }
         None => {
-            let content = stdlib::file(path).ok_or_else(|| ImportError::Gone(path.to_path_buf()))?;
+            let content = stdlib::file(path).ok_or_else(|| ImportError::Gone(path.clone()))?;
             fs::write(&dest, content)?;
             finish(&dest, 0o644)?;
         }
     }
     let info = tree::hash_tree(&dest, tree::Owner::Imported).map_err(store::Error::from)?;
     if info.hash != *expected {
-        return Err(ImportError::Changed(path.to_path_buf()));
+        return Err(ImportError::Changed(path.clone()));
     }
     store.register(&dest, &info)?;
     Ok(info)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<(), ImportError> {
+fn copy(from: &Path, to: &Path, left_out: &tree::LeftOut<'_>) -> Result<(), ImportError> {
     let stat = fs::symlink_metadata(from)?;
     let kind = stat.file_type();
     if kind.is_symlink() {
@@ -65,7 +71,9 @@ fn copy(from: &Path, to: &Path) -> Result<(), ImportError> {
         fs::create_dir(to)?;
         for entry in fs::read_dir(from)? {
             let entry = entry?;
-            copy(&entry.path(), &to.join(entry.file_name()))?;
+            if !left_out(&entry.path(), entry.file_type()?.is_dir()) {
+                copy(&entry.path(), &to.join(entry.file_name()), left_out)?;
+            }
         }
     } else if kind.is_file() {
         fs::copy(from, to)?;

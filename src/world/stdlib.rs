@@ -1,5 +1,6 @@
 //! The standard library, embedded in the program and seen below `$std`.
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use include_dir::{Dir, include_dir};
@@ -18,6 +19,13 @@ pub fn owns(path: &Path) -> bool {
 /// Content of a file.
 pub fn file(path: &Path) -> Option<&'static [u8]> {
     STDLIB.get_file(path.strip_prefix(ROOT).ok()?).map(|file| file.contents())
+}
+
+/// Names in a directory.
+pub fn list(path: &Path) -> Option<Vec<OsString>> {
+    let path = path.strip_prefix(ROOT).ok()?;
+    let dir = if path.as_os_str().is_empty() { &STDLIB } else { STDLIB.get_dir(path)? };
+    Some(dir.entries().iter().filter_map(|it| it.path().file_name()).map(OsString::from).collect())
 }
 
 /// What a path is.

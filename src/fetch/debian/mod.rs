@@ -10,8 +10,9 @@ pub mod signature;
 
 pub use mirror::{Mirror, MirrorError, discover};
 
-use std::fmt;
-use std::str::FromStr;
+pub use raptor_lang::def::{
+    DebianRequest as Request, DebianRequestError as RequestError, DebianVariant as Variant,
+};
 
 use sha2::{Digest, Sha256};
 
@@ -25,45 +26,6 @@ use signature::{Keyring, SignatureError};
 
 /// Release files have 150 kB, package indices 10 MB; a server that sends more than this is broken.
 const MAX_DOWNLOAD: u64 = 1 << 28;
-
-/// Which base is asked for: the text after `debian://`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Request {
-    /// Suite or code name, such as `trixie` or `stable`.
-    pub suite: String,
-    /// Which packages.
-    pub variant: Variant,
-}
-
-/// Which packages a base starts from; all that they depend on comes along.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Variant {
-    /// `Essential: yes`, `Priority: required` and apt.
-    #[default]
-    Minbase,
-    /// `Essential: yes` and apt.
-    Apt,
-}
-
-/// Why a `debian://` reference is not understood.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RequestError {
-    /// `debian://`
-    #[error("no suite is named: expected for example debian://trixie")]
-    EmptySuite,
-    /// Odd characters in the suite.
-    #[error("`{0}` cannot be a Debian suite: only lower-case letters, digits and `-` are allowed")]
-    Suite(String),
-    /// `?x=…`
-    #[error("unknown parameter `{0}`: the only parameter is `variant`")]
-    Parameter(String),
-    /// `?variant=x`
-    #[error("unknown variant `{0}`: expected `minbase` (the default) or `apt`")]
-    Variant(String),
-    /// A parameter twice.
-    #[error("the parameter `{0}` is given more than once")]
-    Repeated(String),
-}
 
 /// Why a base cannot be pinned.
 #[derive(Debug, thiserror::Error)]
@@ -254,45 +216,6 @@ fn fetch_packages(
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|it| format!("{it:02x}")).collect()
-}
-
-impl FromStr for Request {
-    type Err = RequestError;
-
-    fn from_str(text: &str) -> Result<Request, RequestError> {
-        let (suite, parameters) = text.split_once('?').unwrap_or((text, ""));
-        if suite.is_empty() {
-            return Err(RequestError::EmptySuite);
-        }
-        let fine = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-';
-        if suite.starts_with('-') || !suite.bytes().all(fine) {
-            return Err(RequestError::Suite(suite.to_string()));
-        }
-        let mut variant = None;
-        for parameter in parameters.split('&').filter(|it| !it.is_empty()) {
-            match parameter.split_once('=').unwrap_or((parameter, "")) {
-                ("variant", _) if variant.is_some() => {
-                    return Err(RequestError::Repeated("variant".to_string()));
-                }
-                ("variant", "minbase") => variant = Some(Variant::Minbase),
-                ("variant", "apt") => variant = Some(Variant::Apt),
-                ("variant", other) => return Err(RequestError::Variant(other.to_string())),
-                (other, _) => return Err(RequestError::Parameter(other.to_string())),
-            }
-        }
-        Ok(Request { suite: suite.to_string(), variant: variant.unwrap_or_default() })
-    }
-}
-
-impl fmt::Display for Request {
-    /// The text after `debian://`, in its shortest form.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.suite)?;
-        match self.variant {
-            Variant::Minbase => Ok(()),
-            Variant::Apt => f.write_str("?variant=apt"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -302,7 +302,7 @@ impl Exchange {
         }
         if let Some(expected) = expected.filter(|it| it.sha256 != sha256 || it.size != size) {
             let (url, expected) = (place.fetched.clone(), expected.sha256.clone());
-            return Err(Error::Digest { url, expected, found: sha256 }.into());
+            return Err(Error::Digest { url, kind: "sha256", expected, found: sha256 }.into());
         }
         if size > 0 {
             self.store.add_fetched(&spool.path, &sha256, size).map_err(Error::from)?;

@@ -434,7 +434,11 @@ fn cut_bodies_are_mended_or_refused() {
     assert_eq!(used, ["http://origin.example/mended"]);
     let refused: Vec<_> = outcome.refused.iter().map(|refusal| refusal.url.as_str()).collect();
     assert_eq!(refused, ["/changed", "/cut", "/small"].map(|path| format!("http://origin.example{path}")));
-    assert_eq!(std::fs::read_dir(world.store.trees()).unwrap().count(), 1, "only the whole body is stored");
+    assert_eq!(
+        std::fs::read_dir(world.store.root().join("trees")).unwrap().count(),
+        1,
+        "only the whole body is stored"
+    );
 }
 
 #[test]
