@@ -2,6 +2,7 @@
 //!
 //! The map of the modules and who may use whom is in `spec/architecture.md`.
 
+pub mod archive;
 pub mod cli;
 pub mod derivation;
 pub mod eval;

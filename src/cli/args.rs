@@ -2,11 +2,20 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
+use raptor_lang::program::{Parameter, Parameters, parse_parameter};
+
+use super::store::StoreCommand;
 
 /// Builds reproducible machine images from .rapt files.
 #[derive(Debug, Parser)]
-#[command(name = "raptor", version, propagate_version = true, disable_help_subcommand = false)]
+#[command(
+    name = "raptor",
+    bin_name = "raptor",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = false
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -20,6 +29,9 @@ pub struct Global {
     /// Directory of the store [default: $RAPTOR_STORE, /var/lib/raptor for root, else ~/.local/share/raptor]
     #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub store: Option<PathBuf>,
+    /// Read from this store too, without changing it; may be repeated [default: $RAPTOR_STORE_LOWER]
+    #[arg(long, global = true, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub store_lower: Vec<PathBuf>,
     /// Say what would be done, and do nothing
     #[arg(short = 'n', long, global = true)]
     pub no_act: bool,
@@ -47,6 +59,20 @@ pub struct Global {
     /// After a failure, build what does not depend on it
     #[arg(short, long, global = true)]
     pub keep_going: bool,
+    /// How problems are told on stderr
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
+    pub message_format: MessageFormat,
+}
+
+/// How problems are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MessageFormat {
+    /// With the lines they are about
+    Human,
+    /// One line for each
+    Short,
+    /// One JSON object on a line for everything that is said
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,6 +90,10 @@ pub enum Command {
     Dump(Dump),
     /// Print the derivation of a target
     Eval(Eval),
+    /// Explain the code of an error or warning, or list all codes
+    Explain(Explain),
+    /// Lay out .rapt and .rinc files
+    Fmt(Fmt),
     /// Print the log of a target's last build
     Log(Log),
     /// Run jobs of Raptor.toml, and build what they need
@@ -78,6 +108,24 @@ pub enum Command {
     /// Print what targets are built on
     #[command(visible_alias = "s")]
     Show(Targets),
+    /// Look into the store, and look after it
+    #[command(subcommand)]
+    Store(StoreCommand),
+}
+
+/// Parameters of the targets.
+#[derive(Clone, Debug, Default, Args)]
+pub struct With {
+    /// Set a variable of the targets' templates: true, false, digits or a text
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_parameter)]
+    pub with: Vec<(String, Parameter)>,
+}
+
+impl With {
+    /// By name; of two values for one name the last counts.
+    pub fn parameters(&self) -> Parameters {
+        self.with.iter().cloned().collect()
+    }
 }
 
 #[derive(Debug, Args)]
@@ -88,6 +136,8 @@ pub struct Targets {
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub with: With,
 }
 
 #[derive(Debug, Args)]
@@ -98,6 +148,8 @@ pub struct Check {
     /// Print the problems as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub with: With,
 }
 
 #[derive(Debug, Args)]
@@ -111,6 +163,8 @@ pub struct Dump {
     /// Modules
     #[arg(required = true, value_name = "TARGET")]
     pub targets: Vec<String>,
+    #[command(flatten)]
+    pub with: With,
 }
 
 #[derive(Debug, Args)]
@@ -123,12 +177,38 @@ pub struct Eval {
     /// Print on one line
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub with: With,
+}
+
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The code, such as E0301
+    pub code: Option<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Fmt {
+    /// Files and directories, or `-` for standard input to output; without any, the working directory
+    #[arg(value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub files: Vec<PathBuf>,
+    /// Change nothing; print the files that would change, and fail if there are any
+    #[arg(long)]
+    pub check: bool,
+    /// Change nothing; print the differences
+    #[arg(long)]
+    pub diff: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Log {
     /// A module, a job of Raptor.toml or a derivation id
     pub target: String,
+    #[command(flatten)]
+    pub with: With,
 }
 
 #[derive(Debug, Args)]
@@ -168,6 +248,8 @@ pub struct Realize {
     /// Print results as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub with: With,
 }
 
 #[derive(Debug, Args)]
@@ -195,4 +277,6 @@ pub struct Run {
     /// Instead of the target's CMD
     #[arg(value_name = "ARG")]
     pub args: Vec<String>,
+    #[command(flatten)]
+    pub with: With,
 }

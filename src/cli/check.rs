@@ -1,70 +1,110 @@
-//! `raptor check`: errors of targets and of everything they name, without building.
+//! `raptor check`: errors of targets and of everything they name, without building, network or store.
+
+mod jobs;
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
 
-use raptor_lang::diag::Severity;
-use raptor_lang::program::ModuleId;
+use raptor_lang::diag::{Severity, in_order};
+use raptor_lang::program::{ModuleId, describe};
 use serde_json::json;
 
 use super::args::Check;
-use super::diagnostics;
+use super::diagnostics::count;
 use super::errors::CliError;
+use super::memo::{Memo, Outcome};
 use super::project::{MANIFEST, Project, report};
 use super::session::Session;
 use crate::eval::Evaluator;
-use crate::lock::Lock;
 
 pub fn main(session: &Session, args: &Check) -> Result<ExitCode, CliError> {
-    let project = Project::open(session, &args.targets)?;
-    let mut modules = BTreeSet::new();
-    for name in &args.targets {
-        modules.insert(project.module(name)?);
+    let project = Project::find(session, &args.targets)?;
+    let parameters = describe(&args.with.parameters());
+    let command: Vec<&str> =
+        ["check", &parameters].into_iter().chain(args.targets.iter().map(String::as_str)).collect();
+    let memo = Memo::new(&project, &command);
+    let (outcome, unknown) = match memo.recall(&project.files) {
+        Some(outcome) => (outcome, None),
+        None => {
+            let (outcome, unknown) = evaluate(session, &project, args)?;
+            // What is no module is told beside the problems, and so not remembered.
+            if unknown.is_none() {
+                memo.keep(&project.files, &outcome);
+            }
+            (outcome, unknown)
+        }
+    };
+    let Outcome { sources, diagnostics: problems, .. } = &outcome;
+    if args.json {
+        let mut printer = session.ui.printer(sources);
+        let shown: Vec<_> = problems.iter().map(|it| printer.json(it)).collect();
+        writeln!(std::io::stdout(), "{}", json!({ "diagnostics": shown }))?;
+    } else {
+        report(session, problems, sources);
     }
+    if let Some(error) = unknown {
+        return Err(error);
+    }
+    if problems.iter().any(|it| it.severity() == Severity::Error) {
+        return Err(CliError::Diagnosed(count(problems)));
+    }
+    session.ui.info(&match problems.is_empty() {
+        true => "No errors detected.".to_owned(),
+        false => format!("No errors detected, {}.", count(problems)),
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All problems, and the last of the names that mean no module.
+fn evaluate(
+    session: &Session,
+    project: &Project,
+    args: &Check,
+) -> Result<(Outcome, Option<CliError>), CliError> {
+    // A base that no lock pins yet is no error here.
+    let mut evaluator = Evaluator::new(&project.files, project.lock());
+    evaluator.sources.clone_from(&project.sources);
+    evaluator.diagnostics.clone_from(&project.problems);
+    let mut unknown = None;
+    let mut modules = Vec::new();
+    for name in &args.targets {
+        match project.module(name) {
+            Ok(module) => modules.push(ModuleId { with: args.with.parameters(), ..module }),
+            Err(error) => {
+                if let Some(earlier) = unknown.replace(error) {
+                    earlier.report(&session.ui);
+                }
+            }
+        }
+    }
+    evaluator.prepare(&modules);
+    modules.iter().for_each(|module| follow(&mut evaluator, module));
     if args.targets.is_empty() {
-        modules.extend(of_manifest(&project)?);
-        if modules.is_empty() {
+        let names_any = !project.manifest.runs.is_empty()
+            || project.manifest.groups.values().any(|group| !group.build.is_empty());
+        if !names_any && !evaluator.has_errors() {
             return Err(CliError::Usage(format!(
                 "name a target: there is no {MANIFEST} here that names any"
             )));
         }
+        jobs::check(project, &mut evaluator);
     }
-    // Checking asks nobody: a base that no lock pins yet is no error.
-    let mut evaluator = Evaluator::new(&project.files, Lock::default());
-    for module in &modules {
-        let _ = evaluator.stack(module);
-    }
-    let errors = evaluator.diagnostics.iter().filter(|it| it.severity() == Severity::Error).count();
-    if args.json {
-        let problems: Vec<_> =
-            evaluator.diagnostics.iter().map(|it| diagnostics::to_json(it, &evaluator.sources)).collect();
-        writeln!(std::io::stdout(), "{}", json!({ "diagnostics": problems }))?;
-    } else {
-        report(session, &evaluator.diagnostics, &evaluator.sources);
-    }
-    match errors {
-        0 => {
-            session.ui.info("No errors detected.");
-            Ok(ExitCode::SUCCESS)
-        }
-        1 => Err(CliError::Diagnosed("1 error".into())),
-        n => Err(CliError::Diagnosed(format!("{n} errors"))),
-    }
+    let Evaluator { sources, diagnostics, log, .. } = evaluator;
+    Ok((Outcome { sources, diagnostics: in_order(diagnostics), log, output: String::new() }, unknown))
 }
 
-/// Every module that Raptor.toml names.
-fn of_manifest(project: &Project) -> Result<Vec<ModuleId>, CliError> {
-    let mut modules = Vec::new();
-    for name in project.manifest.runs.keys() {
-        let job = project.job(name)?;
-        modules.extend(job.sources.get("input").into_iter().flatten().filter_map(|it| it.module.clone()));
-        modules.push(job.target);
-    }
-    for group in project.manifest.groups.values() {
-        for name in &group.build {
-            modules.push(project.module(&name.value)?);
+/// Collects the problems of a module, of what it is built on, and of the builders of its mounts.
+fn follow(evaluator: &mut Evaluator<'_>, module: &ModuleId) {
+    let mut seen = BTreeSet::new();
+    let mut waiting = vec![module.clone()];
+    while let Some(module) = waiting.pop() {
+        // The reasons of a failure are among the evaluator's diagnostics.
+        let _ = evaluator.layer(&module);
+        if seen.insert(module.clone())
+            && let Ok(program) = evaluator.program(&module)
+        {
+            waiting.extend(program.mounts.iter().filter_map(|it| it.value.each.clone()));
         }
     }
-    Ok(modules)
 }

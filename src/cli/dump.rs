@@ -4,7 +4,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use raptor_lang::program::{ActionKind, Base, Program};
-use raptor_lang::stmt::{FileOpts, MountKind};
+use raptor_lang::stmt::{Digest, FileOpts, MountKind};
 
 use super::args::Dump;
 use super::errors::CliError;
@@ -14,7 +14,7 @@ use crate::eval::layer_name;
 
 pub fn main(session: &Session, args: &Dump) -> Result<ExitCode, CliError> {
     let project = Project::open(session, &args.targets)?;
-    let modules = args.targets.iter().map(|name| project.module(name)).collect::<Result<Vec<_>, _>>()?;
+    let modules = project.modules(&args.targets, &args.with.parameters())?;
     let (_, programs) = project.evaluate(session, |evaluator| {
         modules.iter().map(|module| evaluator.program(module)).collect::<Result<Vec<_>, _>>()
     })?;
@@ -32,6 +32,7 @@ fn text(program: &Program) -> String {
         lines.push(match &from.value {
             Base::Docker(reference) => format!("FROM docker://{reference}"),
             Base::Debian(reference) => format!("FROM debian://{reference}"),
+            Base::Image(image) => format!("FROM {image}"),
             Base::Module(module) => format!("FROM $.{}", layer_name(module).replace('/', ".")),
         });
     }
@@ -78,9 +79,18 @@ fn action_line(action: &ActionKind) -> String {
         ActionKind::Mkdir { path, parents, opts } => {
             format!("MKDIR {}{}{}", options(opts), if *parents { "-p " } else { "" }, quote(path))
         }
-        ActionKind::Copy { sources, dest, opts } => {
+        ActionKind::Copy { sources, dest, exclude, opts } => {
             let sources: Vec<_> = sources.iter().map(|it| quote(&it.value.to_string_lossy())).collect();
-            format!("COPY {}{} {}", options(opts), sources.join(" "), quote(dest))
+            let exclude: String = exclude.texts().map(|it| format!("--exclude {} ", string(it))).collect();
+            format!("COPY {}{exclude}{} {}", options(opts), sources.join(" "), quote(dest))
+        }
+        ActionKind::Fetch { url, dest, digest, opts } => {
+            let digest = match digest {
+                Some(Digest::Sha256(hex)) => format!("--sha256 {hex} "),
+                Some(Digest::Blake3(hex)) => format!("--blake3 {hex} "),
+                None => String::new(),
+            };
+            format!("FETCH {}{digest}{} {}", options(opts), quote(&url.value), quote(dest))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Errors of commands: message, hint and exit code, in one place.
 
-use raptor_lang::diag::Diagnostic;
+use raptor_lang::diag::{Code, Diagnostic};
 use raptor_lang::source::Sources;
 
 use super::ui::Ui;
@@ -47,6 +47,14 @@ pub enum CliError {
     /// A file could not be read or written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// A name means nothing.
+    #[error("{message}")]
+    Named {
+        /// What is wrong.
+        message: String,
+        /// What may have been meant.
+        hint: Option<String>,
+    },
     /// Anything else, in words.
     #[error("{0}")]
     Other(String),
@@ -78,25 +86,33 @@ impl CliError {
             ui.error(&with_sources(self));
         }
         if let Some(hint) = self.hint() {
-            ui.hint(hint);
+            ui.hint(&hint);
         }
     }
 
-    fn hint(&self) -> Option<&'static str> {
+    fn hint(&self) -> Option<String> {
         match self {
-            CliError::Store(store::Error::Io(err)) | CliError::Io(err)
-                if err.kind() == std::io::ErrorKind::StorageFull =>
-            {
-                Some("free some space, or choose a store on another disk with --store")
+            CliError::Named { hint, .. } => hint.clone(),
+            CliError::Failed { failures, .. } => {
+                failures.iter().find_map(|it| disk_full(&with_sources(&it.error)))
             }
-            _ => None,
+            error => disk_full(&with_sources(error)),
         }
     }
 }
 
+/// What to do if an error came from a full disk. Those of sandboxes cross processes as texts.
+fn disk_full(error: &str) -> Option<String> {
+    let full = [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT];
+    let said = |it: &rustix::io::Errno| error.contains(&format!("(os error {})", it.raw_os_error()));
+    full.iter().any(said).then(|| {
+        "free some space (raptor store gc), or choose a store on another disk with --store".to_owned()
+    })
+}
+
 fn report_failure(ui: &Ui, failure: &Failure, place: Option<&str>) {
     if let Some(place) = place {
-        ui.raw(place);
+        ui.verbatim(place);
     }
     let name = &failure.name;
     let refused = match &failure.error {
@@ -141,21 +157,25 @@ pub fn with_sources(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The statement of a failed step.
+/// The statement of a failed step, or the one that wanted what failed, as diagnostics are shown.
 pub fn failed_statement(
     failure: &Failure,
     provenance: Option<&Provenance>,
     sources: &Sources,
-    color: bool,
+    ui: &Ui,
 ) -> Option<String> {
     let number = match &failure.error {
-        RealizeError::Step { number, .. } => *number,
-        RealizeError::Network { step: Some((number, _)), .. } => *number,
-        _ => return None,
+        RealizeError::Step { number, .. } => Some(*number),
+        RealizeError::Network { step, .. } => step.as_ref().map(|(number, _)| *number),
+        _ => None,
     };
-    let (span, stack) = provenance?.steps.get(number.checked_sub(1)?)?;
-    let code = raptor_lang::diag::Code::StepFailed;
-    let mut problem = Diagnostic::new(code, "this step failed", *span, "");
-    problem.stack = stack.clone();
-    Some(super::diagnostics::render(&problem, sources, color))
+    let provenance = provenance?;
+    let step = number.and_then(|number| provenance.steps.get(number.checked_sub(1)?));
+    let (code, message, (span, stack)) = match (step, &provenance.place) {
+        (Some(step), _) => (Code::StepFailed, "this step failed", step),
+        (None, Some(place)) => (Code::InputFailed, "what this statement needs could not be had", place),
+        (None, None) => return None,
+    };
+    let problem = Diagnostic::new(code, message, *span, "").with_stack(stack);
+    Some(ui.printer(sources).show(&problem))
 }

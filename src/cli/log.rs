@@ -18,7 +18,7 @@ pub fn main(session: &Session, args: &Log) -> Result<ExitCode, CliError> {
     } else {
         let targets = std::slice::from_ref(&args.target);
         let project = Project::open(session, targets)?;
-        let (evaluated, ids) = project.derivations(session, targets)?;
+        let (evaluated, ids) = project.derivations(session, targets, &args.with.parameters())?;
         let order = evaluated.evaluator.closure(&ids);
         for id in &ids {
             names.push(id.to_string());

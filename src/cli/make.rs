@@ -11,7 +11,7 @@ use super::args::Make;
 use super::errors::CliError;
 use super::project::Project;
 use super::run::{self, Container};
-use super::session::Session;
+use super::session::{KeptGoal, Session};
 use super::ui::Ui;
 use crate::derivation::DrvId;
 use crate::eval::{Job, Planned};
@@ -46,22 +46,28 @@ pub fn main(session: &Session, args: &Make) -> Result<ExitCode, CliError> {
         wanted.builds.iter().for_each(|name| session.ui.info(&format!("Would build {name}")));
         return Ok(ExitCode::SUCCESS);
     }
-    let (evaluated, (planned, stacks)) = project.evaluate(session, |evaluator| {
+    let modules: Vec<_> = jobs.iter().flat_map(Job::modules).chain(builds.iter().cloned()).collect();
+    let (evaluated, (planned, layers)) = project.evaluate(session, |evaluator| {
+        evaluator.prepare(&modules);
         let planned: Vec<_> = jobs.iter().map(|job| evaluator.job(job)).collect();
-        let stacks: Vec<_> = builds.iter().map(|module| evaluator.stack(module)).collect();
+        let layers: Vec<_> = builds.iter().map(|module| evaluator.layer(module)).collect();
         Ok((
             planned.into_iter().collect::<Result<Vec<_>, _>>()?,
-            stacks.into_iter().collect::<Result<Vec<_>, _>>()?,
+            layers.into_iter().collect::<Result<Vec<_>, _>>()?,
         ))
     })?;
-    let mut goals: Vec<DrvId> = stacks.iter().flat_map(|stack| stack.last()).map(|it| it.id).collect();
+    let mut goals: Vec<DrvId> = layers.iter().map(|it| it.id).collect();
     for plan in &planned {
         match plan {
             Planned::Pure { run, .. } => goals.push(*run),
             Planned::Impure { stack, mounts, .. } => goals.extend(run::goals(stack, mounts)),
         }
     }
-    let (store, realization) = session.realize(&project, &evaluated, &goals)?;
+    let built = session.realize(&project, &evaluated, &goals)?;
+    for (name, top) in wanted.builds.iter().zip(&layers) {
+        session.keep(&project, &evaluated, &built, &KeptGoal { target: name, id: top.id, placed: None })?;
+    }
+    let (store, realization) = &built;
     let mut results = BTreeMap::new();
     for (job, plan) in jobs.iter().zip(&planned) {
         match plan {
@@ -69,15 +75,26 @@ pub fn main(session: &Session, args: &Make) -> Result<ExitCode, CliError> {
                 let hash = realization.outputs.get(run).and_then(|it| it.0.last());
                 let Some(hash) = hash else { continue };
                 let dest = std::path::absolute(project.output(output))?;
-                place(&session.ui, &store, &Placed::of(*hash), &dest, output)?;
+                place(&session.ui, store, &Placed::of(*hash), &dest, output)?;
+                let goal = KeptGoal { target: &job.name, id: *run, placed: Some(&dest) };
+                session.keep(&project, &evaluated, &built, &goal)?;
                 results
                     .insert(job.name.clone(), json!({ "output": dest.display().to_string(), "hash": hash }));
             }
             Planned::Impure { reason, stack, argv, mounts } => {
                 session.ui.info(&format!("job {} always runs: {reason}", job.name));
+                for (idx, id) in run::goals(stack, mounts).into_iter().enumerate() {
+                    let target = format!("{} ({idx})", job.name);
+                    session.keep(
+                        &project,
+                        &evaluated,
+                        &built,
+                        &KeptGoal { target: &target, id, placed: None },
+                    )?;
+                }
                 let container =
                     Container { stack, argv, mounts, env: &job.env, state_dir: project.state_dir(&job.name) };
-                let status = run::execute(session, &project, &store, &realization, &container)?;
+                let status = run::execute(session, &project, store, realization, &container)?;
                 if status != 0 {
                     return Err(CliError::Other(format!("job {} ended with status {status}", job.name)));
                 }

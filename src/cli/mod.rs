@@ -6,8 +6,11 @@
 mod args;
 mod diagnostics;
 mod errors;
+mod memo;
+mod pin;
 mod project;
 mod session;
+mod snippet;
 mod ui;
 
 mod build;
@@ -15,12 +18,15 @@ mod check;
 mod completion;
 mod dump;
 mod eval;
+mod explain;
+mod fmt;
 mod log;
 mod make;
 mod parse;
 mod realize;
 mod run;
 mod show;
+mod store;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -59,12 +65,15 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         Command::Completion(args) => completion::main(&args),
         Command::Dump(args) => dump::main(&session, &args),
         Command::Eval(args) => eval::main(&session, &args),
+        Command::Explain(args) => explain::main(&args),
+        Command::Fmt(args) => fmt::main(&session, &args),
         Command::Log(args) => log::main(&session, &args),
         Command::Make(args) => make::main(&session, &args),
         Command::Parse(args) => parse::main(&session, &args),
         Command::Realize(args) => realize::main(&session, &args),
         Command::Run(args) => run::main(&session, &args),
         Command::Show(args) => show::main(&session, &args),
+        Command::Store(command) => store::main(&session, &command),
     };
     match result {
         Ok(code) => code,

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
-use raptor_lang::diag::Severity;
+use raptor_lang::diag::{Severity, in_order};
 use raptor_lang::{program, syntax};
 
 use super::args::Parse;
@@ -31,6 +31,7 @@ pub fn main(session: &Session, args: &Parse) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     let (statements, problems, sources) = program::parse_file_statements(name, &text);
+    let problems = in_order(problems);
     report(session, &problems, &sources);
     if problems.iter().any(|it| it.severity() == Severity::Error) {
         return Err(CliError::Diagnosed(format!("{} has errors", name.display())));

@@ -1,22 +1,25 @@
 //! The project of a command: base directory, Raptor.toml, lock, and evaluations over them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use raptor_lang::def::{Extension, ModuleName};
-use raptor_lang::diag::{Diagnostic, Severity};
+use raptor_lang::def::{Extension, ModuleName, NameError};
+use raptor_lang::diag::{Code, Diagnostic, Fix, Severity, in_order};
 use raptor_lang::manifest::{self, Manifest};
-use raptor_lang::program::{self, ModuleId};
+use raptor_lang::program::{self, ModuleId, Parameters, ResolveError, near};
 use raptor_lang::source::Sources;
+use raptor_lang::stmt::Spanned;
 use raptor_lang::world::{FileKind, World};
 
-use super::diagnostics;
-use super::errors::{CliError, with_sources};
-use super::session::{Session, discover_mirror};
+use super::args::MessageFormat;
+use super::diagnostics::count;
+use super::errors::CliError;
+use super::pin;
+use super::session::Session;
 use crate::derivation::DrvId;
 use crate::eval::{Evaluator, Failed, Job, JobInput, Planned};
-use crate::fetch::debian;
 use crate::lock::{Lock, LockError, NetworkEntry};
 use crate::world::Files;
 
@@ -29,8 +32,15 @@ const LOCK: &str = "Raptor.lock";
 pub struct Project {
     pub files: Files,
     pub manifest: Manifest,
+    /// Raptor.toml, if there is one.
+    pub sources: Sources,
+    /// What is wrong with it.
+    pub problems: Vec<Diagnostic>,
     lock_file: PathBuf,
     lock: Mutex<Lock>,
+    digest: blake3::Hash,
+    /// This command wrote to the lock.
+    lock_changed: AtomicBool,
 }
 
 /// A finished evaluation.
@@ -38,34 +48,49 @@ pub struct Evaluated<'a> {
     pub evaluator: Evaluator<'a>,
 }
 
+/// Why a name means no module.
+struct WrongName {
+    code: Code,
+    message: String,
+    hint: Option<String>,
+    /// What was meant, most likely.
+    near: Option<String>,
+}
+
 /// Something that a command line names.
-pub enum Target {
+enum Target {
     Module(ModuleId),
     Job(String),
 }
 
 impl Project {
-    /// The project of the working directory, for commands that take modules.
+    /// The project of the working directory, for commands that take modules. Its Raptor.toml has no errors.
     pub fn open(session: &Session, targets: &[String]) -> Result<Project, CliError> {
-        let base = std::env::current_dir()?;
-        let manifest = base.join(MANIFEST);
-        match manifest.is_file() {
-            true => Project::load(session, &manifest),
-            false => {
-                // Without a project file, the lock stands beside the target.
-                let first = targets.first().and_then(|it| it.parse::<ModuleName>().ok());
-                let dir = first.and_then(|name| {
-                    let file = name.file(Path::new(""), |_| None, Extension::Rapt).ok()?;
-                    file.parent().map(Path::to_path_buf)
-                });
-                let lock_file = base.join(dir.unwrap_or_default()).join(LOCK);
-                Project::with(session, base, Manifest::default(), lock_file)
-            }
-        }
+        Project::find(session, targets)?.sound(session)
     }
 
-    /// The project of a Raptor.toml.
+    /// The project of a Raptor.toml without errors.
     pub fn load(session: &Session, file: &Path) -> Result<Project, CliError> {
+        Project::read(session, file)?.sound(session)
+    }
+
+    /// The project of the working directory, whatever is wrong with its Raptor.toml.
+    pub fn find(session: &Session, targets: &[String]) -> Result<Project, CliError> {
+        let base = std::env::current_dir()?;
+        if base.join(MANIFEST).is_file() {
+            return Project::read(session, Path::new(MANIFEST));
+        }
+        // Without a project file, the lock stands beside the target.
+        let first = targets.first().and_then(|it| it.parse::<ModuleName>().ok());
+        let dir = first.and_then(|name| {
+            let file = name.file(Path::new(""), |_| None, Extension::Rapt).ok()?;
+            file.parent().map(Path::to_path_buf)
+        });
+        let lock_file = base.join(dir.unwrap_or_default()).join(LOCK);
+        Project::with(session, base, Manifest::default(), "", lock_file)
+    }
+
+    fn read(session: &Session, file: &Path) -> Result<Project, CliError> {
         let bytes = fs_err::read(file)?;
         let text = String::from_utf8(bytes).map_err(|err| {
             let at = err.utf8_error().valid_up_to();
@@ -73,20 +98,30 @@ impl Project {
         })?;
         let mut sources = Sources::default();
         let (manifest, problems) = manifest::parse(file, &text, &mut sources);
-        report(session, &problems, &sources);
-        if problems.iter().any(|it| it.severity() == Severity::Error) {
-            return Err(CliError::Diagnosed(format!("{} has errors", file.display())));
-        }
         let file = std::path::absolute(file)?;
         let base = file.parent().unwrap_or(Path::new("/")).to_path_buf();
         let lock_file = base.join(LOCK);
-        Project::with(session, base, manifest, lock_file)
+        let project = Project::with(session, base, manifest, &text, lock_file)?;
+        Ok(Project { sources, problems, ..project })
+    }
+
+    /// The same project, or its errors, which are told here as the warnings are.
+    fn sound(self, session: &Session) -> Result<Project, CliError> {
+        report(session, &in_order(self.problems.clone()), &self.sources);
+        match self.problems.iter().any(|it| it.severity() == Severity::Error) {
+            true => {
+                let file = self.sources.paths().next().unwrap_or(Path::new(MANIFEST));
+                Err(CliError::Diagnosed(format!("{} has errors", file.display())))
+            }
+            false => Ok(self),
+        }
     }
 
     fn with(
         session: &Session,
         base: PathBuf,
         manifest: Manifest,
+        manifest_text: &str,
         lock_file: PathBuf,
     ) -> Result<Project, CliError> {
         let mut links = BTreeMap::new();
@@ -96,13 +131,43 @@ impl Project {
             }
         }
         links.extend(manifest.links.iter().map(|(name, path)| (name.clone(), PathBuf::from(&path.value))));
-        let lock = Lock::load(&lock_file)?;
-        Ok(Project { files: Files::new(base, links), manifest, lock_file, lock: Mutex::new(lock) })
+        // An empty file is no lock, and an error; a missing one is an empty lock.
+        let lock_text = Lock::read(&lock_file)?;
+        let lock = lock_text.as_deref().map_or(Ok(Lock::default()), |text| Lock::parse(&lock_file, text))?;
+        let mut digest = blake3::Hasher::new();
+        for text in [manifest_text, lock_text.as_deref().unwrap_or_default()] {
+            digest.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
+        }
+        Ok(Project {
+            files: Files::new(base, links),
+            manifest,
+            sources: Sources::default(),
+            problems: Vec::new(),
+            lock: Mutex::new(lock),
+            lock_file,
+            digest: digest.finalize(),
+            lock_changed: AtomicBool::new(false),
+        })
+    }
+
+    /// Hash of Raptor.toml and Raptor.lock as they were read.
+    pub fn digest(&self) -> blake3::Hash {
+        self.digest
+    }
+
+    /// Whether this command changed the lock, so that [`digest`](Project::digest) is not that of its result.
+    pub fn lock_changed(&self) -> bool {
+        self.lock_changed.load(Ordering::Relaxed)
     }
 
     /// `[raptor] mirror`
     pub fn mirror_setting(&self) -> Option<String> {
         self.manifest.mirror.as_ref().map(|it| it.value.clone())
+    }
+
+    /// Path of Raptor.lock, which need not exist.
+    pub fn lock_file(&self) -> &Path {
+        &self.lock_file
     }
 
     /// Keeps what a layer saw of the network.
@@ -116,7 +181,7 @@ impl Project {
     }
 
     /// Changes the lock on disk as it is now: other processes write to it, too.
-    fn change_lock(&self, change: impl FnOnce(&mut Lock)) -> Result<(), LockError> {
+    pub fn change_lock(&self, change: impl FnOnce(&mut Lock)) -> Result<(), LockError> {
         let mut ours = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // The directory is locked, for saving replaces the file. Where that is not possible, saving fails as well.
         let dir = self.lock_file.parent().and_then(|dir| std::fs::File::open(dir).ok());
@@ -124,19 +189,63 @@ impl Project {
             dir.as_ref().map(|dir| rustix::fs::flock(dir, rustix::fs::FlockOperation::LockExclusive));
         let mut lock = Lock::load(&self.lock_file)?;
         change(&mut lock);
+        self.lock_changed.store(true, Ordering::Relaxed);
         lock.save(&self.lock_file)?;
         *ours = lock;
         Ok(())
     }
 
+    /// The lock as it is now.
+    pub fn lock(&self) -> Lock {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The module that a name of the command line or of Raptor.toml means.
     pub fn module(&self, name: &str) -> Result<ModuleId, CliError> {
-        let parsed: ModuleName = self
-            .without_file_name(name)
-            .parse()
-            .map_err(|err| CliError::Other(format!("`{name}` is not a module name: {err}")))?;
-        program::resolve(&self.files, &parsed, Path::new(""), Extension::Rapt)
-            .map_err(|err| CliError::Other(format!("{name}: {err}")))
+        self.resolve(name).map_err(|wrong| {
+            let hint = wrong.near.map(|it| format!("did you mean `{it}`?")).or(wrong.hint);
+            CliError::Named { message: format!("{name}: {}", wrong.message), hint }
+        })
+    }
+
+    /// The same for a name that stands in Raptor.toml.
+    pub fn module_at(&self, name: &Spanned<String>) -> Result<ModuleId, Diagnostic> {
+        self.resolve(&name.value).map_err(|wrong| {
+            let problem = Diagnostic::new(wrong.code, wrong.message, name.span, "named here");
+            match (wrong.near, wrong.hint) {
+                (Some(near), _) => problem
+                    .with_hint(format!("did you mean `{near}`?"))
+                    .with_fix(Fix::guess(name.span, format!("\"{near}\""))),
+                (None, Some(hint)) => problem.with_hint(hint),
+                (None, None) => problem,
+            }
+        })
+    }
+
+    fn resolve(&self, name: &str) -> Result<ModuleId, WrongName> {
+        let parsed: ModuleName = self.without_file_name(name).parse().map_err(|err: NameError| {
+            WrongName { code: Code::BadModuleName, message: err.to_string(), hint: err.hint(), near: None }
+        })?;
+        let resolved = program::resolve(&self.files, &parsed, Path::new(""), Extension::Rapt);
+        resolved.map_err(|err| match &err {
+            ResolveError::UnknownPackage(_) => WrongName {
+                code: Code::UnknownPackage,
+                message: err.to_string(),
+                hint: Some("link it with `[raptor.link]` in Raptor.toml, or with `-L NAME PATH`".to_owned()),
+                near: None,
+            },
+            ResolveError::NotFound(file) => WrongName {
+                code: Code::FileNotFound,
+                message: err.to_string(),
+                hint: near::other_kind(&self.files, file, &parsed, Extension::Rapt),
+                near: near::module(&self.files, file, &parsed, Extension::Rapt).map(|it| it.to_string()),
+            },
+        })
+    }
+
+    /// The modules that a command names as its targets.
+    pub fn modules(&self, names: &[String], with: &Parameters) -> Result<Vec<ModuleId>, CliError> {
+        names.iter().map(|name| Ok(ModuleId { with: with.clone(), ..self.module(name)? })).collect()
     }
 
     /// `./dir/a.rapt`, as shells complete it, is the module `dir.a`.
@@ -150,9 +259,9 @@ impl Project {
     }
 
     /// A module, or failing that a job.
-    pub fn target(&self, name: &str) -> Result<Target, CliError> {
+    fn target(&self, name: &str, with: &Parameters) -> Result<Target, CliError> {
         match self.module(name) {
-            Ok(module) => Ok(Target::Module(module)),
+            Ok(module) => Ok(Target::Module(ModuleId { with: with.clone(), ..module })),
             Err(_) if self.manifest.runs.contains_key(name) => Ok(Target::Job(name.to_owned())),
             Err(err) => Err(err),
         }
@@ -162,7 +271,13 @@ impl Project {
     pub fn job(&self, name: &str) -> Result<Job, CliError> {
         let job = self.manifest.runs.get(name).ok_or_else(|| {
             let known: Vec<&str> = self.manifest.runs.keys().map(String::as_str).collect();
-            CliError::Other(format!("there is no job `{name}`; {MANIFEST} has: {}", known.join(", ")))
+            CliError::Named {
+                message: format!("there is no job `{name}`"),
+                hint: Some(match known.is_empty() {
+                    true => format!("{MANIFEST} has no jobs; one begins with `[run.{name}]`"),
+                    false => format!("{MANIFEST} has: {}", known.join(", ")),
+                }),
+            }
         })?;
         let mut sources = BTreeMap::new();
         for (mount, values) in [("cache", &job.cache), ("input", &job.input), ("output", &job.output)] {
@@ -171,7 +286,7 @@ impl Project {
         }
         Ok(Job {
             name: name.to_owned(),
-            target: self.module(&job.target.value)?,
+            target: ModuleId { with: job.with.clone(), ..self.module(&job.target.value)? },
             sources,
             entrypoint: (!job.entrypoint.is_empty()).then(|| job.entrypoint.clone()),
             args: (!job.args.is_empty()).then(|| job.args.clone()),
@@ -205,81 +320,58 @@ impl Project {
         self.manifest.links.values().any(|link| path.starts_with(&link.value))
     }
 
-    /// Evaluates; pins Debian bases that the lock lacks, unless that is forbidden, and evaluates again.
+    /// Evaluates; pins what the lock lacks, unless that is forbidden, and evaluates again.
     pub fn evaluate<T>(
         &self,
         session: &Session,
         ask: impl Fn(&mut Evaluator<'_>) -> Result<T, Failed>,
     ) -> Result<(Evaluated<'_>, T), CliError> {
         loop {
-            let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let mut evaluator = Evaluator::new(&self.files, lock);
+            let mut evaluator = Evaluator::new(&self.files, self.lock());
             let result = ask(&mut evaluator);
             if !evaluator.has_errors() && !evaluator.unpinned.is_empty() {
-                self.pin(session, &evaluator.unpinned)?;
+                for (wanted, place) in &evaluator.unpinned {
+                    pin::pin(session, self, wanted, place, &evaluator.sources)?;
+                }
                 continue;
             }
             for message in &evaluator.log {
                 log_message(session, message);
             }
-            report(session, &evaluator.diagnostics, &evaluator.sources);
+            let problems = in_order(evaluator.diagnostics.clone());
+            report(session, &problems, &evaluator.sources);
             return match result {
                 Ok(value) if !evaluator.has_errors() => Ok((Evaluated { evaluator }, value)),
-                _ => {
-                    let n =
-                        evaluator.diagnostics.iter().filter(|it| it.severity() == Severity::Error).count();
-                    let s = if n == 1 { "" } else { "s" };
-                    Err(CliError::Diagnosed(format!("evaluation stopped at {n} error{s}")))
-                }
+                _ => Err(CliError::Diagnosed(format!("evaluation stopped at {}", count(&problems)))),
             };
         }
     }
 
-    fn pin(&self, session: &Session, references: &BTreeSet<String>) -> Result<(), CliError> {
-        for reference in references {
-            if !session.may_record() {
-                return Err(CliError::Other(format!(
-                    "debian://{reference} is not in {}, and the options forbid to add it",
-                    self.lock_file.display()
-                )));
-            }
-            let fail = |error| CliError::Pin { reference: reference.clone(), error: Box::new(error) };
-            let request: debian::Request = reference.parse().map_err(|err: debian::RequestError| {
-                CliError::Other(format!("debian://{reference}: {err}"))
-            })?;
-            let mirror = discover_mirror(self.mirror_setting().as_deref())
-                .map_err(|err| CliError::Other(with_sources(&err)))?;
-            let busy = session.ui.busy(&format!("choosing the packages of debian://{reference}"));
-            let pin = {
-                let mut on_progress = |progress| {
-                    if let debian::Progress::Expired { url, .. } = progress {
-                        session.ui.warning(&format!("{url} has expired: the mirror may be stale"));
-                    }
-                };
-                debian::pin(&session.client()?, &mirror, &request, now(), &mut on_progress).map_err(fail)?
-            };
-            busy.finish_and_clear();
-            self.change_lock(|lock| {
-                // Another process may have been quicker; its choice stands.
-                lock.debian.entry(reference.clone()).or_insert(pin);
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Derivations of targets: the top layer of a module, the run of a job.
+    /// Derivations of targets: the top layer of a module, the run of a job. Parameters go before those that
+    /// Raptor.toml has for a job.
     pub fn derivations(
         &self,
         session: &Session,
         names: &[String],
+        with: &Parameters,
     ) -> Result<(Evaluated<'_>, Vec<DrvId>), CliError> {
-        let targets = names.iter().map(|name| self.target(name)).collect::<Result<Vec<_>, _>>()?;
+        let targets = names.iter().map(|name| self.target(name, with)).collect::<Result<Vec<_>, _>>()?;
         let jobs = targets.iter().map(|target| match target {
-            Target::Job(name) => self.job(name).map(Some),
+            Target::Job(name) => self.job(name).map(|mut job| {
+                job.target.with.extend(with.clone());
+                Some(job)
+            }),
             Target::Module(_) => Ok(None),
         });
         let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
+        let modules = targets.iter().zip(&jobs).flat_map(|(target, job)| match (target, job) {
+            (_, Some(job)) => job.modules(),
+            (Target::Module(module), None) => vec![module.clone()],
+            (Target::Job(_), None) => Vec::new(),
+        });
+        let modules: Vec<ModuleId> = modules.collect();
         let (evaluated, planned) = self.evaluate(session, |evaluator| {
+            evaluator.prepare(&modules);
             // Every target is asked, so that all errors come at once.
             let results: Vec<_> = targets
                 .iter()
@@ -291,9 +383,7 @@ impl Project {
                             Err(format!("job `{}` has no derivation: {reason}", job.name))
                         }
                     }),
-                    (Target::Module(module), None) => evaluator
-                        .stack(module)
-                        .and_then(|stack| stack.last().map(|it| Ok(it.id)).ok_or(Failed)),
+                    (Target::Module(module), None) => evaluator.layer(module).map(|it| Ok(it.id)),
                     (Target::Job(_), None) => Err(Failed),
                 })
                 .collect();
@@ -304,25 +394,29 @@ impl Project {
     }
 }
 
-/// Seconds since 1970, for warnings about stale mirrors only.
-fn now() -> i64 {
-    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    elapsed.map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX))
-}
+/// Most problems that are printed for people: who has a million sees nothing any more.
+const MAX_SHOWN: usize = 200;
 
-/// Prints diagnostics, each once.
+/// Prints diagnostics as they are; [`in_order`] brings them into order.
 pub fn report(session: &Session, problems: &[Diagnostic], sources: &Sources) {
-    let mut seen = Vec::new();
-    for problem in problems {
-        if seen.contains(&problem) || (problem.severity() == Severity::Warning && session.global.quiet > 1) {
-            continue;
-        }
-        session.ui.raw(&diagnostics::render(problem, sources, session.ui.color()));
-        seen.push(problem);
+    let mut printer = session.ui.printer(sources);
+    let shown = |it: &&Diagnostic| it.severity() == Severity::Error || session.global.quiet < 2;
+    let most = match printer.format {
+        MessageFormat::Human => MAX_SHOWN,
+        // Programs and editors have no trouble with many.
+        MessageFormat::Short | MessageFormat::Json => usize::MAX,
+    };
+    for problem in problems.iter().filter(shown).take(most) {
+        session.ui.verbatim(&printer.show(problem));
+    }
+    let left = problems.iter().filter(shown).count().saturating_sub(most);
+    if left > 0 {
+        session.ui.info(&format!("{left} more problems; --message-format short prints them all"));
     }
 }
 
-fn log_message(session: &Session, message: &program::LogMessage) {
+/// Prints what a template logged.
+pub fn log_message(session: &Session, message: &program::LogMessage) {
     use raptor_lang::template::LogLevel;
     match message.level {
         LogLevel::Error => session.ui.error(&message.text),

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::Realize;
 use super::errors::CliError;
 use super::project::{Evaluated, Project};
-use super::session::Session;
+use super::session::{KeptGoal, Session};
 use crate::derivation::{Derivation, DrvId};
 use crate::schedule::{self, Goals, Realization};
 use crate::store::Store;
@@ -20,11 +20,15 @@ pub fn main(session: &Session, args: &Realize) -> Result<ExitCode, CliError> {
         Some(ids) => by_id(session, args, &ids),
         None => {
             let project = Project::open(session, &args.targets)?;
-            let (evaluated, ids) = project.derivations(session, &args.targets)?;
+            let (evaluated, ids) = project.derivations(session, &args.targets, &args.with.parameters())?;
             if session.global.no_act {
                 return Ok(would_realize(session, &evaluated, &ids));
             }
-            let (store, realization) = session.realize(&project, &evaluated, &ids)?;
+            let built = session.realize(&project, &evaluated, &ids)?;
+            for (target, id) in args.targets.iter().zip(&ids) {
+                session.keep(&project, &evaluated, &built, &KeptGoal { target, id: *id, placed: None })?;
+            }
+            let (store, realization) = built;
             print_results(&args.targets, &ids, &realization, &store, args.json)?;
             Ok(ExitCode::SUCCESS)
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use raptor_lang::program::ModuleId;
 use raptor_lang::stmt::MountKind;
 
 use super::args::Run;
@@ -62,7 +63,7 @@ fn job(project: &Project, args: &Run) -> Result<Job, CliError> {
     });
     Ok(Job {
         name: args.target.clone(),
-        target: project.module(&args.target)?,
+        target: ModuleId { with: args.with.parameters(), ..project.module(&args.target)? },
         sources,
         entrypoint: None,
         args: (!args.args.is_empty()).then(|| args.args.clone()),

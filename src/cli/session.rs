@@ -1,8 +1,9 @@
 //! What every command shares: options, talk, the store, the way to the network.
 
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::args::Global;
 use super::errors::{CliError, failed_statement};
@@ -14,7 +15,17 @@ use crate::fetch::{self, Client, Settings};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Launcher};
 use crate::schedule::{self, Context, Goals, Options, Realization};
-use crate::store::{self, Store};
+use crate::store::{self, RootResult, Store};
+
+/// A goal that was realized, for [`Session::keep`].
+pub struct KeptGoal<'a> {
+    /// What the user calls it.
+    pub target: &'a str,
+    /// Its derivation.
+    pub id: DrvId,
+    /// Where the result was put outside the store.
+    pub placed: Option<&'a Path>,
+}
 
 /// One invocation.
 pub struct Session {
@@ -26,14 +37,8 @@ pub struct Session {
 impl Session {
     /// Opens the store and clears away what killed builds left in it.
     pub fn store(&self) -> Result<Store, CliError> {
-        let is_root = rustix::process::geteuid().is_root();
-        let root = self
-            .global
-            .store
-            .clone()
-            .or_else(|| store::default_root(is_root, |name| std::env::var_os(name)))
-            .ok_or_else(|| CliError::Usage("no place for the store: set HOME or use --store".into()))?;
-        let store = Store::open(&root)?;
+        let (root, lower) = self.store_dirs()?;
+        let store = Store::open_above(&root, &lower)?;
         for left in store.abandoned()? {
             // Not being able to clean up is no reason not to build.
             if let Err(err) = sandbox::remove(&Launcher::current(), left.path()) {
@@ -41,6 +46,51 @@ impl Session {
             }
         }
         Ok(store)
+    }
+
+    /// Where the store is, and where those are that are only read.
+    pub fn store_dirs(&self) -> Result<(PathBuf, Vec<PathBuf>), CliError> {
+        let is_root = rustix::process::geteuid().is_root();
+        let root = self
+            .global
+            .store
+            .clone()
+            .or_else(|| store::default_root(is_root, |name| std::env::var_os(name)))
+            .ok_or_else(|| CliError::Usage("no place for the store: set HOME or use --store".into()))?;
+        let lower = match self.global.store_lower.is_empty() {
+            true => std::env::split_paths(&std::env::var_os("RAPTOR_STORE_LOWER").unwrap_or_default())
+                .filter(|it| !it.as_os_str().is_empty())
+                .collect(),
+            false => self.global.store_lower.clone(),
+        };
+        Ok((root, lower))
+    }
+
+    /// Makes a result of a project a root, so that `store gc` keeps what it needs.
+    pub fn keep(
+        &self,
+        project: &Project,
+        evaluated: &Evaluated<'_>,
+        built: &(Store, Realization),
+        goal: &KeptGoal<'_>,
+    ) -> Result<(), CliError> {
+        let (store, realization) = built;
+        let Some(output) = realization.outputs.get(&goal.id).and_then(|it| it.0.last()) else {
+            return Ok(());
+        };
+        let closure = evaluated.evaluator.closure(&[goal.id]);
+        let outputs = closure.iter().filter_map(|id| realization.outputs.get(id)?.0.last().copied());
+        let derivations = closure.iter().filter_map(|id| evaluated.evaluator.derivations.get(id));
+        let mut bodies = schedule::bodies(derivations);
+        bodies.extend(store.bodies_used());
+        let result = RootResult {
+            made: store::now(),
+            derivation: goal.id.to_string(),
+            output: *output,
+            trees: outputs.collect(),
+            bodies,
+        };
+        Ok(store.add_root(project.files.base(), goal.target, goal.placed, result)?)
     }
 
     /// Whether the lock may change.
@@ -75,7 +125,12 @@ impl Session {
                 schedule::remember(&store, &id, derivation)?;
             }
         }
-        let recorder = |layer: &str, entries: &[NetworkEntry]| project.record(layer, entries);
+        let recorded = Mutex::new(BTreeMap::new());
+        let recorder = |layer: &str, entries: &[NetworkEntry]| {
+            let mut recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
+            recorded.insert(layer.to_owned(), entries.to_vec());
+            project.record(layer, entries)
+        };
         let request = Goals {
             derivations: &evaluated.evaluator.derivations,
             provenance: &evaluated.evaluator.provenance,
@@ -83,17 +138,23 @@ impl Session {
             goals,
             recorder: &recorder,
         };
-        let color = self.ui.color();
         let mirror = project.mirror_setting();
         let result = self.realize_with(&store, &request, mirror.as_deref(), self.may_record());
         let realization = result.map_err(|failures| {
             let evaluator = &evaluated.evaluator;
             let places = failures
                 .iter()
-                .map(|it| failed_statement(it, evaluator.provenance.get(&it.id), &evaluator.sources, color))
+                .map(|it| {
+                    failed_statement(it, evaluator.provenance.get(&it.id), &evaluator.sources, &self.ui)
+                })
                 .collect();
             CliError::Failed { failures, places }
         })?;
+        let recorded = recorded.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if !recorded.is_empty() {
+            let order = evaluated.evaluator.closure(goals);
+            schedule::remember_recorded(&store, &evaluated.evaluator.derivations, &order, &recorded)?;
+        }
         Ok((store, realization))
     }
 
@@ -137,6 +198,6 @@ pub fn discover_mirror(setting: Option<&str>) -> Result<Mirror, MirrorError> {
 }
 
 /// An absolute form of a path given on the command line.
-pub fn absolute(path: &std::path::Path) -> Result<PathBuf, CliError> {
+pub fn absolute(path: &Path) -> Result<PathBuf, CliError> {
     Ok(std::path::absolute(path)?)
 }

@@ -12,7 +12,7 @@ use super::session::Session;
 
 pub fn main(session: &Session, args: &Targets) -> Result<ExitCode, CliError> {
     let project = Project::open(session, &args.targets)?;
-    let modules = args.targets.iter().map(|name| project.module(name)).collect::<Result<Vec<_>, _>>()?;
+    let modules = project.modules(&args.targets, &args.with.parameters())?;
     let (_, stacks) = project.evaluate(session, |evaluator| {
         modules.iter().map(|module| evaluator.stack(module)).collect::<Result<Vec<_>, _>>()
     })?;

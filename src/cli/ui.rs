@@ -6,8 +6,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use raptor_lang::source::Sources;
+use serde_json::json;
 
-use super::args::Global;
+use super::args::{Global, MessageFormat};
+use super::diagnostics::Printer;
 use crate::derivation::{Derivation, DrvId};
 use crate::schedule::{Observer, Progress};
 
@@ -20,6 +23,7 @@ const STEP_WIDTH: usize = 60;
 pub struct Ui {
     level: i32,
     color: bool,
+    format: MessageFormat,
     live: Option<MultiProgress>,
     state: Mutex<State>,
 }
@@ -42,32 +46,34 @@ impl Ui {
         let level = i32::from(global.verbose) - i32::from(global.quiet);
         Ui {
             level,
-            color: terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
-            live: (terminal && level == 0).then(MultiProgress::new),
+            color: global.message_format != MessageFormat::Json && wants_color(terminal),
+            format: global.message_format,
+            live: (terminal && level == 0 && global.message_format != MessageFormat::Json)
+                .then(MultiProgress::new),
             state: Mutex::default(),
         }
     }
 
-    /// Whether messages are coloured.
-    pub fn color(&self) -> bool {
-        self.color
+    /// Shows diagnostics over these files as the options ask for.
+    pub fn printer<'a>(&self, sources: &'a Sources) -> Printer<'a> {
+        Printer::new(sources, self.format, self.color)
     }
 
     /// An error; never suppressed.
     pub fn error(&self, message: &str) {
-        self.message("error", "31", message);
+        self.message("error", Some("31"), message);
     }
 
     /// A warning.
     pub fn warning(&self, message: &str) {
         if self.level > -2 {
-            self.message("warning", "33", message);
+            self.message("warning", Some("33"), message);
         }
     }
 
     /// What to do about an error.
     pub fn hint(&self, message: &str) {
-        self.message("help", "36", message);
+        self.message("help", Some("36"), message);
     }
 
     /// A note, unless `-q`.
@@ -84,8 +90,13 @@ impl Ui {
         }
     }
 
-    /// Text as it is.
+    /// A line of talk without a level of its own.
     pub fn raw(&self, text: &str) {
+        self.message("info", None, text);
+    }
+
+    /// Text that has the wanted format already.
+    pub fn verbatim(&self, text: &str) {
         let write = || {
             // A closed stderr is no reason to fail.
             let _ = writeln!(std::io::stderr(), "{text}");
@@ -112,10 +123,17 @@ impl Ui {
         }
     }
 
-    fn message(&self, kind: &str, color: &str, message: &str) {
-        match self.color {
-            true => self.raw(&format!("\x1b[1;{color}m{kind}\x1b[0m: {message}")),
-            false => self.raw(&format!("{kind}: {message}")),
+    /// Something to say; kinds with a colour stand before the text.
+    fn message(&self, kind: &str, color: Option<&str>, message: &str) {
+        match (self.format, color) {
+            (MessageFormat::Json, _) => {
+                self.verbatim(&json!({ "type": "message", "level": kind, "message": message }).to_string());
+            }
+            (_, Some(color)) if self.color => {
+                self.verbatim(&format!("\x1b[1;{color}m{kind}\x1b[0m: {message}"));
+            }
+            (_, Some(_)) => self.verbatim(&format!("{kind}: {message}")),
+            (_, None) => self.verbatim(message),
         }
     }
 
@@ -172,7 +190,8 @@ impl Observer for Ui {
                         state.bars.insert(id, bar);
                     }
                     None if self.level >= 0 => {
-                        let line = format!("{} building {}", self.counter(&state), derivation.name());
+                        let doing = if is_download(derivation) { "fetching" } else { "building" };
+                        let line = format!("{} {doing} {}", self.counter(&state), derivation.name());
                         drop(state);
                         self.raw(&line);
                     }
@@ -232,8 +251,9 @@ impl Observer for Ui {
                 } else {
                     state.built += 1;
                     let seconds = Duration::from_millis(millis).as_secs_f64();
+                    let did = if is_download(derivation) { "fetched" } else { "built" };
                     let line =
-                        format!("{} built {} in {seconds:.1} s", self.counter(&state), derivation.name());
+                        format!("{} {did} {} in {seconds:.1} s", self.counter(&state), derivation.name());
                     drop(state);
                     self.info(&line);
                 }
@@ -247,6 +267,21 @@ impl Observer for Ui {
             }
         }
     }
+}
+
+/// Colour is for terminals; NO_COLOR takes it away, and CLICOLOR_FORCE gives it to anything.
+fn wants_color(terminal: bool) -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|it| !it.is_empty());
+    let is_zero = |name: &str| std::env::var_os(name).is_some_and(|it| it == "0");
+    match is_set("NO_COLOR") {
+        true => false,
+        false if is_set("CLICOLOR_FORCE") && !is_zero("CLICOLOR_FORCE") => true,
+        false => terminal && !is_zero("CLICOLOR"),
+    }
+}
+
+fn is_download(derivation: &Derivation) -> bool {
+    matches!(derivation, Derivation::Fetch(_))
 }
 
 fn megabytes(bytes: u64) -> String {
