@@ -65,6 +65,59 @@ fn every_file_instruction_leaves_what_it_says() {
 }
 
 #[test]
+fn copy_takes_patterns_and_leaves_out() {
+    let files = [
+        (
+            "base.rapt",
+            "FROM debian://bookworm\nMKDIR /srv/etc\nCOPY conf/*.conf conf/on[!e] /srv/etc\n\
+             COPY --exclude *.o --exclude build/ --exclude /top --exclude a/**/c src /srv/src\n",
+        ),
+        ("conf/b.conf", "b"),
+        ("conf/a.conf", "a"),
+        ("conf/.hidden.conf", ""),
+        ("conf/one", ""),
+        ("conf/onx/inner", ""),
+        ("src/x.o", ""),
+        ("src/build/x", ""),
+        ("src/a/build", ""),
+        ("src/a/b/c/x", ""),
+        ("src/a/top", ""),
+        ("src/top", ""),
+        ("src/.git/x.o", ""),
+    ];
+    let project = Project::debian(As::Root, &files);
+    let path = project.ok(&["realize", "base"]);
+    let srv = std::path::Path::new(path.trim()).join("srv");
+    assert_eq!(files_below(&srv), ["etc/a.conf", "etc/b.conf", "etc/inner", "src/a/build", "src/a/top"]);
+    assert!(srv.join("src/.git").is_dir());
+    // What is left out is no input.
+    project.write("src/y.o", "new");
+    project.write("src/build/x", "changed");
+    assert_eq!(project.ok(&["realize", "base"]), path);
+    let report: serde_json::Value = serde_json::from_str(&project.ok(&["build", "--json", "base"])).unwrap();
+    assert_eq!(report["built"], 0);
+    project.write("src/a/top", "changed");
+    assert_ne!(project.ok(&["realize", "base"]), path);
+    project.write("base.rapt", "COPY --exclude * src /srv\n");
+    let ran = project.run(&["check", "base"]);
+    assert!(ran.stderr.contains("warning[W0501]: --exclude leaves nothing of src"), "{}", ran.stderr);
+}
+
+/// Paths of all files below a directory, sorted.
+fn files_below(dir: &std::path::Path) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut todo = vec![dir.to_path_buf()];
+    while let Some(path) = todo.pop() {
+        match fs::symlink_metadata(&path).unwrap().is_dir() {
+            true => todo.extend(fs::read_dir(&path).unwrap().map(|it| it.unwrap().path())),
+            false => files.push(path.strip_prefix(dir).unwrap().display().to_string()),
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
 fn root_and_ordinary_users_build_the_same_layers() {
     let files = [(
         "base.rapt",

@@ -151,7 +151,7 @@ fn run_keeps_a_state_and_mounts_host_paths() {
 #[test]
 fn packages_are_linked_on_the_command_line_and_in_the_manifest() {
     let project = Project::new(&[
-        ("t.rapt", "FROM $lib.sub.base\n"),
+        ("t.rapt", "FROM $lib.sub.base\nCMD true\n"),
         ("libs/one/sub/base.rapt", "INCLUDE more n=3\n"),
         ("libs/one/sub/more.rinc", "WRITE \"{{ n }}\" /n\n"),
     ]);

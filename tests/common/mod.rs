@@ -6,6 +6,8 @@
 #![allow(dead_code, reason = "every test file uses another part")]
 
 pub mod iso;
+pub mod oci;
+pub mod server;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -14,6 +16,15 @@ use std::process::{Child, Command, Output, Stdio};
 
 /// The unprivileged user that `.ci/setup` makes.
 pub const USER: &str = "raptor-test";
+
+/// A root of busybox alone; needs the file `busybox` that [`Project::busybox`] puts there.
+pub const BUSYBOX: &str = "\
+MKDIR /bin
+COPY busybox /bin/busybox
+RUN /bin/busybox --install -s /bin
+MKDIR /etc
+WRITE \"root:x:0:0::/root:/bin/sh\\n\" /etc/passwd
+";
 
 /// Who runs raptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +68,15 @@ impl Project {
     pub fn debian(who: As, files: &[(&str, &str)]) -> Project {
         let project = Project::of(who, files);
         project.write("Raptor.lock", &shared_lock());
+        project
+    }
+
+    /// A project whose `base.rapt` is [`BUSYBOX`], with a store of its own.
+    pub fn busybox(who: As, files: &[(&str, &str)]) -> Project {
+        let project = Project::of(who, files).with_empty_store();
+        project.write("base.rapt", BUSYBOX);
+        fs::copy("/bin/busybox", project.path("busybox")).expect("package busybox-static is needed");
+        project.own();
         project
     }
 
@@ -110,6 +130,7 @@ impl Project {
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", self.dir.path())
             .env("RAPTOR_STORE", &self.store)
+            .env("XDG_CACHE_HOME", shared_cache(self.who))
             .stdin(Stdio::null());
         for name in ["http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "RAPTOR_DEBIAN_MIRROR"] {
             if let Some(value) = std::env::var_os(name) {
@@ -198,6 +219,20 @@ pub fn shared_store(who: As) -> PathBuf {
         assert!(made.success());
     }
     store
+}
+
+/// The cache that all projects of one user share.
+fn shared_cache(who: As) -> PathBuf {
+    let cache = scratch().join(match who {
+        As::Root => "cache",
+        As::User => "user-cache",
+    });
+    if who == As::User && !cache.exists() {
+        let made =
+            Command::new("install").args(["-d", "-m", "700", "-o", USER]).arg(&cache).status().unwrap();
+        assert!(made.success());
+    }
+    cache
 }
 
 /// A lock that pins debian://bookworm, made once for all tests.

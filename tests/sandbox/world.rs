@@ -63,7 +63,7 @@ impl World {
         sandbox::remove(&self.launcher, &work).unwrap();
         fs::create_dir(&work).unwrap();
         Request {
-            trees: self.path("trees"),
+            trees: vec![self.path("trees")],
             work,
             lower: vec!["base".into()],
             capture: Capture::Layer,
