@@ -1,13 +1,21 @@
-//! A world in memory, and diagnostics as text, for tests.
+//! A world in memory, diagnostics as text, and how many cases properties meet, for tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use proptest::prelude::ProptestConfig;
+
 use crate::diag::Diagnostic;
 use crate::source::{Sources, Span};
 use crate::world::{FileKind, ReadError, World};
+
+/// So many cases, or what `PROPTEST_CASES` says; the library reads it, and without it wants 256.
+pub(crate) fn cases(n: u32) -> ProptestConfig {
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    if config.cases == 256 { ProptestConfig { cases: n, ..config } } else { config }
+}
 
 /// Files by path; directories exist when a file is below them.
 #[derive(Default)]

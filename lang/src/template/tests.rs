@@ -7,7 +7,7 @@ use minijinja::value::Value;
 use proptest::prelude::*;
 
 use super::*;
-use crate::testing::{MemoryWorld, show, show_span};
+use crate::testing::{MemoryWorld, cases, show, show_span};
 
 const OTHERS: &str = "\
 --- lib/macros.j2
@@ -473,13 +473,6 @@ fn fragment() -> impl Strategy<Value = String> {
         ]);
         (wrap, body).prop_map(|((open, close), body)| format!("{open}{body}{close}"))
     })
-}
-
-/// This many cases, if `PROPTEST_CASES` does not say otherwise.
-fn cases(n: u32) -> ProptestConfig {
-    let default = ProptestConfig::default();
-    let cases = if default.cases == 256 { n } else { default.cases };
-    ProptestConfig { cases, ..default }
 }
 
 proptest! {

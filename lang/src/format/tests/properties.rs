@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::testing::cases;
 
 /// Statements, templates and trouble that make up lines.
 const PARTS: &[&str] = &[
@@ -217,16 +218,8 @@ fn blocks() -> impl Strategy<Value = String> {
     })
 }
 
-fn config(cases: u32) -> ProptestConfig {
-    let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    match std::env::var_os("PROPTEST_CASES") {
-        Some(_) => default,
-        None => ProptestConfig { cases, ..default },
-    }
-}
-
 proptest! {
-    #![proptest_config(config(6_000))]
+    #![proptest_config(cases(6_000))]
 
     #[test]
     fn lines_keep_their_meaning(lines in prop::collection::vec(line(), 1..7), seed in 0usize..1000) {
@@ -245,7 +238,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(3_000))]
+    #![proptest_config(cases(3_000))]
 
     #[test]
     fn any_text_keeps_its_meaning(text in "\\PC*|(?s).{0,80}|[a-zRUN {}%#$\"\\\\\\n-]{0,60}") {

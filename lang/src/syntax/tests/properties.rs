@@ -3,12 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-
-/// So many cases, or what `PROPTEST_CASES` says; the library reads it, and without it wants 256.
-pub(super) fn config(cases: u32) -> ProptestConfig {
-    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
-    if config.cases == 256 { ProptestConfig { cases, ..config } } else { config }
-}
+use crate::testing::cases;
 
 /// Lines of a file as people write them, some of them damaged.
 pub(super) fn file() -> impl Strategy<Value = String> {
@@ -146,7 +141,7 @@ pub(super) fn soup() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(config(16_000))]
+    #![proptest_config(cases(16_000))]
 
     #[test]
     fn any_text_is_kept(text in "\\PC*|(?s).{0,200}") {
@@ -199,7 +194,7 @@ fn minijinja_text(text: &str) -> Option<String> {
 }
 
 proptest! {
-    #![proptest_config(config(10_000))]
+    #![proptest_config(cases(10_000))]
 
     /// Templates are cut where minijinja cuts them.
     #[test]

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::properties::{file, soup};
 use super::*;
+use crate::testing::cases;
 
 /// Applies edits one after the other and compares each step with a parse from scratch.
 fn check(text: &str, mode: Mode, edits: &[(usize, usize, String)]) {
@@ -32,7 +33,7 @@ fn check(text: &str, mode: Mode, edits: &[(usize, usize, String)]) {
 }
 
 proptest! {
-    #![proptest_config(properties::config(12_000))]
+    #![proptest_config(cases(12_000))]
 
     #[test]
     fn edits_of_soup_give_the_parse_of_the_whole(
