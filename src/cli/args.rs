@@ -79,7 +79,7 @@ pub enum MessageFormat {
 pub enum Command {
     /// Build the layers of targets
     #[command(visible_alias = "b")]
-    Build(Targets),
+    Build(Build),
     /// Check targets, or everything Raptor.toml names, for errors
     #[command(visible_alias = "c")]
     Check(Check),
@@ -113,6 +113,26 @@ pub enum Command {
     Store(StoreCommand),
 }
 
+impl Command {
+    /// What is wanted of a command that ends with a report.
+    pub fn timings(&self) -> Option<&Timings> {
+        match self {
+            Command::Build(args) => Some(&args.timings),
+            Command::Make(args) => Some(&args.timings),
+            Command::Realize(args) => Some(&args.timings),
+            _ => None,
+        }
+    }
+}
+
+/// What is told of a build beside its results.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Timings {
+    /// Write a page about what took how long, for a browser; also if the build fails
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub timings: Option<PathBuf>,
+}
+
 /// Parameters of the targets.
 #[derive(Clone, Debug, Default, Args)]
 pub struct With {
@@ -138,6 +158,14 @@ pub struct Targets {
     pub json: bool,
     #[command(flatten)]
     pub with: With,
+}
+
+#[derive(Debug, Args)]
+pub struct Build {
+    #[command(flatten)]
+    pub targets: Targets,
+    #[command(flatten)]
+    pub timings: Timings,
 }
 
 #[derive(Debug, Args)]
@@ -225,6 +253,8 @@ pub struct Make {
     /// Print the results as JSON
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub timings: Timings,
 }
 
 #[derive(Debug, Args)]
@@ -250,6 +280,8 @@ pub struct Realize {
     pub json: bool,
     #[command(flatten)]
     pub with: With,
+    #[command(flatten)]
+    pub timings: Timings,
 }
 
 #[derive(Debug, Args)]

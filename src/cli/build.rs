@@ -22,6 +22,5 @@ pub fn main(session: &Session, args: &Targets) -> Result<ExitCode, CliError> {
     if args.json {
         print_results(&args.targets, &ids, &realization, &store, true)?;
     }
-    session.ui.info(&format!("done: {} built, {} reused", realization.built, realization.reused));
     Ok(ExitCode::SUCCESS)
 }

@@ -106,7 +106,6 @@ pub fn main(session: &Session, args: &Make) -> Result<ExitCode, CliError> {
         let report = json!({ "jobs": results, "built": realization.built, "reused": realization.reused });
         writeln!(std::io::stdout(), "{report}")?;
     }
-    session.ui.info(&format!("done: {} built, {} reused", realization.built, realization.reused));
     Ok(ExitCode::SUCCESS)
 }
 

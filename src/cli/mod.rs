@@ -8,10 +8,13 @@ mod diagnostics;
 mod errors;
 mod memo;
 mod pin;
+mod progress;
 mod project;
+mod report;
 mod session;
 mod snippet;
 mod ui;
+mod usage;
 
 mod build;
 mod check;
@@ -43,12 +46,10 @@ const INTERRUPTED: u8 = 130;
 
 /// Runs one command; `argv` starts with the program's name.
 pub fn main(argv: Vec<OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(argv) {
+    let cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(err) => {
-            // Help and version are not errors; clap knows which stream each goes to. A closed stream is nobody's
-            // problem.
-            let _ = err.print();
+            usage::print(&err, &argv);
             return ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
         }
     };
@@ -58,9 +59,15 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         ui.error(&format!("cannot watch for signals: {err}"));
         return ExitCode::FAILURE;
     }
-    let session = session::Session { global: cli.global, ui: ui.clone(), cancel: cancel.clone() };
+    let watch = progress::Watch::new(&ui);
+    let session = session::Session { global: cli.global, ui: ui.clone(), watch, cancel: cancel.clone() };
+    let timings = cli.command.timings().cloned();
+    if let Err(err) = report::check_place(timings.as_ref().and_then(|it| it.timings.as_deref())) {
+        err.report(&ui);
+        return ExitCode::from(err.exit_code());
+    }
     let result = match cli.command {
-        Command::Build(args) => build::main(&session, &args),
+        Command::Build(args) => build::main(&session, &args.targets),
         Command::Check(args) => check::main(&session, &args),
         Command::Completion(args) => completion::main(&args),
         Command::Dump(args) => dump::main(&session, &args),
@@ -75,17 +82,27 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         Command::Show(args) => show::main(&session, &args),
         Command::Store(command) => store::main(&session, &command),
     };
-    match result {
-        Ok(code) => code,
+    let (code, status) = match result {
+        Ok(code) => (code, report::Status::Done),
         // Whoever reads our output has seen enough.
-        Err(CliError::Io(err)) if err.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CliError::Io(err)) if err.kind() == std::io::ErrorKind::BrokenPipe => {
+            (ExitCode::SUCCESS, report::Status::Done)
+        }
+        Err(_) if cancel.load(Ordering::Relaxed) => {
+            ui.error("interrupted");
+            (ExitCode::from(INTERRUPTED), report::Status::Interrupted)
+        }
         Err(err) => {
-            if cancel.load(Ordering::Relaxed) {
-                ui.error("interrupted");
-                return ExitCode::from(INTERRUPTED);
-            }
             err.report(&ui);
-            ExitCode::from(err.exit_code())
+            (ExitCode::from(err.exit_code()), report::Status::Failed)
+        }
+    };
+    let Some(timings) = timings else { return code };
+    match report::finish(&session, status, timings.timings.as_deref()) {
+        Ok(()) => code,
+        Err(err) => {
+            err.report(&ui);
+            if status == report::Status::Done { ExitCode::FAILURE } else { code }
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::args::Global;
 use super::errors::{CliError, failed_statement};
+use super::progress::Watch;
 use super::project::{Evaluated, Project};
 use super::ui::Ui;
 use crate::derivation::DrvId;
@@ -15,7 +16,7 @@ use crate::fetch::{self, Client, Settings};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Launcher};
 use crate::schedule::{self, Context, Goals, Options, Realization};
-use crate::store::{self, RootResult, Store};
+use crate::store::{self, RootResult, Store, Times};
 
 /// A goal that was realized, for [`Session::keep`].
 pub struct KeptGoal<'a> {
@@ -31,6 +32,8 @@ pub struct KeptGoal<'a> {
 pub struct Session {
     pub global: Global,
     pub ui: Arc<Ui>,
+    /// Sees what the builds of this invocation do.
+    pub watch: Watch,
     pub cancel: Arc<AtomicBool>,
 }
 
@@ -173,6 +176,7 @@ impl Session {
         })?;
         let jobs = self.global.jobs.or_else(|| std::thread::available_parallelism().ok());
         let find_mirror = || discover_mirror(mirror);
+        let times = self.times(store);
         let context = Context {
             store: store.clone(),
             launcher: Launcher::current(),
@@ -185,9 +189,24 @@ impl Session {
                 offline: self.offline(),
             },
             cancel: &self.cancel,
-            observer: &*self.ui,
+            times: &times,
+            observer: &self.watch,
         };
-        schedule::realize(&context, goals)
+        let result = schedule::realize(&context, goals);
+        self.watch.end();
+        if let Err(err) = store.add_times(&self.watch.trace().times()) {
+            // The next estimate will be poorer.
+            self.ui.detail(&format!("cannot remember how long it took: {err}"));
+        }
+        result
+    }
+
+    /// Times of earlier builds. Not knowing them is no reason not to build.
+    fn times(&self, store: &Store) -> Times {
+        store.times().unwrap_or_else(|err| {
+            self.ui.info(&format!("note: the times of earlier builds are not used: {err}"));
+            Times::default()
+        })
     }
 }
 

@@ -289,6 +289,18 @@ pub struct LayerEntry<R> {
 }
 
 impl<R> Derivation<R> {
+    /// What kind it is, as in its JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Derivation::Source(_) => "source",
+            Derivation::Fetch(_) => "fetch",
+            Derivation::Bootstrap(_) => "bootstrap",
+            Derivation::Image(_) => "image",
+            Derivation::Layer(_) => "layer",
+            Derivation::Run(_) => "run",
+        }
+    }
+
     /// Whether programs or steps run for it, whose output is kept.
     pub fn has_log(&self) -> bool {
         match self {

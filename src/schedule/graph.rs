@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::plan::{Plan, Priority};
 use super::realize::{Built, realize_one};
 use super::{Context, Failure, Goals, Progress, Realization, RealizeError};
-use crate::derivation::{self, Derivation, DrvId, Outputs};
+use crate::derivation::{Derivation, DrvId, Outputs};
 use crate::store::{Key, Realized};
 use crate::tree::TreeHash;
 
@@ -17,14 +18,19 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Realizes the goals. On failure, all that failed on their own account, in order of their ids.
 pub fn realize(ctx: &Context<'_>, goals: &Goals<'_>) -> Result<Realization, Vec<Failure>> {
-    let mut graph = Graph::new(goals)?;
-    ctx.observer.event(Progress::Planned { total: graph.waiting.len() });
+    let plan = Plan::new(goals, ctx.times).map_err(|id| {
+        let error = RealizeError::UnknownInput(id);
+        vec![Failure { id, name: id.to_string(), error }]
+    })?;
+    let jobs = ctx.options.jobs.max(1);
+    ctx.observer.event(Progress::Planned { plan: &plan, jobs });
+    let mut graph = Graph::new(&plan);
     let (task_tx, task_rx) = unbounded::<Task>();
     let (event_tx, event_rx) = unbounded::<Event>();
     std::thread::scope(|scope| {
-        for _ in 0..ctx.options.jobs.max(1) {
+        for slot in 0..jobs {
             let (tasks, events) = (task_rx.clone(), event_tx.clone());
-            scope.spawn(move || worker(ctx, goals, &tasks, &events));
+            scope.spawn(move || worker(ctx, goals, slot, &tasks, &events));
         }
         // The workers hold the only senders and receivers left: they end when the loop drops its own.
         drop((task_rx, event_tx));
@@ -50,11 +56,11 @@ enum Event {
     Finished { id: DrvId, result: Result<Built, RealizeError>, elapsed: Duration },
 }
 
-fn worker(ctx: &Context<'_>, goals: &Goals<'_>, tasks: &Receiver<Task>, events: &Sender<Event>) {
+fn worker(ctx: &Context<'_>, goals: &Goals<'_>, slot: usize, tasks: &Receiver<Task>, events: &Sender<Event>) {
     for Task { id, resolved } in tasks {
         let begin = Instant::now();
         let Some(derivation) = goals.derivations.get(&id) else { continue };
-        ctx.observer.event(Progress::Started { id, derivation });
+        ctx.observer.event(Progress::Started { id, derivation, slot });
         // A panic is a bug, but it must not leave the loop waiting for this derivation.
         let realized = std::panic::AssertUnwindSafe(|| realize_one(ctx, goals, id, &resolved));
         let result = std::panic::catch_unwind(realized).unwrap_or(Err(RealizeError::Panicked));
@@ -63,55 +69,58 @@ fn worker(ctx: &Context<'_>, goals: &Goals<'_>, tasks: &Receiver<Task>, events: 
 }
 
 struct Graph {
-    /// Inputs that are not realized yet, of everything not yet begun.
+    /// Inputs that are not realized yet, of everything that still waits for some.
     waiting: BTreeMap<DrvId, BTreeSet<DrvId>>,
     dependents: BTreeMap<DrvId, Vec<DrvId>>,
-    /// Longest way to a goal: what many wait for goes first.
-    height: BTreeMap<DrvId, usize>,
-    ready: BinaryHeap<(usize, DrvId)>,
+    /// What much work waits for goes first.
+    priority: BTreeMap<DrvId, Priority>,
+    /// Waits for nothing; whether the store has it is not known yet.
+    free: Vec<DrvId>,
+    /// What the store does not have, and what is to be done for it.
+    ready: BinaryHeap<(Priority, DrvId)>,
+    resolved: BTreeMap<DrvId, Derivation<Outputs>>,
     running: usize,
     done: Realization,
     failures: Vec<Failure>,
 }
 
 impl Graph {
-    fn new(goals: &Goals<'_>) -> Result<Graph, Vec<Failure>> {
+    fn new(plan: &Plan) -> Graph {
         let mut graph = Graph {
             waiting: BTreeMap::new(),
             dependents: BTreeMap::new(),
-            height: BTreeMap::new(),
+            priority: BTreeMap::new(),
+            free: Vec::new(),
             ready: BinaryHeap::new(),
+            resolved: BTreeMap::new(),
             running: 0,
             done: Realization::default(),
             failures: Vec::new(),
         };
-        // Goals first, so that the height of whatever wants an input is known before the input's own.
-        for id in derivation::closure(goals.derivations, goals.goals).into_iter().rev() {
-            let Some(derivation) = goals.derivations.get(&id) else {
-                let error = RealizeError::UnknownInput(id);
-                return Err(vec![Failure { id, name: id.to_string(), error }]);
-            };
-            let above = *graph.height.entry(id).or_insert(0) + 1;
-            let inputs = derivation.inputs();
-            for input in &inputs {
-                let height = graph.height.entry(*input).or_insert(above);
-                *height = above.max(*height);
-                graph.dependents.entry(*input).or_default().push(id);
+        let tasks = plan.tasks();
+        for (task, priority) in tasks.iter().zip(plan.priorities()) {
+            graph.priority.insert(task.id, priority);
+            if task.inputs.is_empty() {
+                graph.free.push(task.id);
+                continue;
             }
-            graph.waiting.insert(id, inputs.into_iter().collect());
+            let inputs = task.inputs.iter().filter_map(|it| Some(tasks.get(*it)?.id));
+            let inputs: BTreeSet<DrvId> = inputs.collect();
+            inputs.iter().for_each(|it| graph.dependents.entry(*it).or_default().push(task.id));
+            graph.waiting.insert(task.id, inputs);
         }
-        let free = graph.waiting.iter().filter(|(_, inputs)| inputs.is_empty()).map(|(id, _)| *id);
-        graph.ready = free.map(|id| (graph.height.get(&id).copied().unwrap_or(0), id)).collect();
-        Ok(graph)
+        graph
     }
 
     fn run(&mut self, ctx: &Context<'_>, goals: &Goals<'_>, tasks: Sender<Task>, events: &Receiver<Event>) {
         loop {
-            let stop =
-                ctx.cancel.load(Ordering::Relaxed) || (!self.failures.is_empty() && !ctx.options.keep_going);
+            if !self.stops(ctx) {
+                self.look_up(ctx, goals);
+            }
+            let stop = self.stops(ctx);
             while !stop && self.running < ctx.options.jobs.max(1) {
                 let Some((_, id)) = self.ready.pop() else { break };
-                self.begin(ctx, goals, id, &tasks);
+                self.begin(id, &tasks);
             }
             if self.running == 0 {
                 if ctx.cancel.load(Ordering::Relaxed) && self.failures.is_empty() {
@@ -133,28 +142,48 @@ impl Graph {
         }
     }
 
-    /// Takes a derivation from the store, or gives it to a thread.
-    fn begin(&mut self, ctx: &Context<'_>, goals: &Goals<'_>, id: DrvId, tasks: &Sender<Task>) {
-        self.waiting.remove(&id);
-        let Some(derivation) = goals.derivations.get(&id) else { return };
-        let resolved = derivation.resolve(&self.done.outputs).map_err(RealizeError::UnknownInput);
-        let cached = resolved.and_then(|it| match &it {
-            Derivation::Source(source) => {
-                Ok((ctx.store.info(&source.tree)?.map(|_| Realized::new(source.tree)), it))
+    fn stops(&self, ctx: &Context<'_>) -> bool {
+        ctx.cancel.load(Ordering::Relaxed) || (!self.failures.is_empty() && !ctx.options.keep_going)
+    }
+
+    /// Takes what is free from the store, and what becomes free by that; it needs no thread. The rest is ready.
+    fn look_up(&mut self, ctx: &Context<'_>, goals: &Goals<'_>) {
+        while let Some(id) = self.free.pop() {
+            let Some(derivation) = goals.derivations.get(&id) else { continue };
+            match self.cached(ctx, derivation) {
+                Ok((Some(realized), _)) => {
+                    let millis = realized.millis;
+                    self.done.reused += 1;
+                    ctx.observer.event(Progress::Done { id, derivation, reused: true, millis });
+                    self.realized(goals, id, realized.output);
+                }
+                Ok((None, resolved)) => {
+                    self.resolved.insert(id, resolved);
+                    self.ready.push((self.priority.get(&id).copied().unwrap_or_default(), id));
+                }
+                Err(error) => self.failed(ctx, goals, id, error),
             }
-            _ => Ok((ctx.store.realized(&Key::new(it.key()))?, it)),
-        });
-        match cached {
-            Ok((Some(realized), _)) => {
-                self.done.reused += 1;
-                ctx.observer.event(Progress::Done { id, derivation, reused: true, millis: realized.millis });
-                self.realized(goals, id, realized.output);
-            }
-            Ok((None, resolved)) => {
-                self.running += 1;
-                let _ = tasks.send(Task { id, resolved });
-            }
-            Err(error) => self.failed(ctx, goals, id, error),
+        }
+    }
+
+    fn cached(
+        &self,
+        ctx: &Context<'_>,
+        derivation: &Derivation,
+    ) -> Result<(Option<Realized>, Derivation<Outputs>), RealizeError> {
+        let resolved = derivation.resolve(&self.done.outputs).map_err(RealizeError::UnknownInput)?;
+        let realized = match &resolved {
+            Derivation::Source(source) => ctx.store.info(&source.tree)?.map(|_| Realized::new(source.tree)),
+            it => ctx.store.realized(&Key::new(it.key()))?,
+        };
+        Ok((realized, resolved))
+    }
+
+    /// Gives a derivation to a thread.
+    fn begin(&mut self, id: DrvId, tasks: &Sender<Task>) {
+        if let Some(resolved) = self.resolved.remove(&id) {
+            self.running += 1;
+            let _ = tasks.send(Task { id, resolved });
         }
     }
 
@@ -191,7 +220,8 @@ impl Graph {
             if let Some(inputs) = self.waiting.get_mut(dependent) {
                 inputs.remove(&id);
                 if inputs.is_empty() {
-                    self.ready.push((self.height.get(dependent).copied().unwrap_or(0), *dependent));
+                    self.waiting.remove(dependent);
+                    self.free.push(*dependent);
                 }
             }
         }

@@ -6,6 +6,7 @@ mod error;
 mod graph;
 mod known;
 mod log;
+mod plan;
 mod realize;
 
 use std::collections::BTreeMap;
@@ -17,13 +18,14 @@ use crate::fetch::Client;
 use crate::fetch::debian::mirror::{Mirror, MirrorError};
 use crate::lock::{LockError, NetworkEntry};
 use crate::sandbox::Launcher;
-use crate::store::Store;
+use crate::store::{Store, Times};
 use crate::world::Files;
 
 pub use error::{Failure, RealizeError};
 pub use graph::realize;
 pub use known::{Origins, bodies, key_of, recall, remember, remember_recorded};
 pub use log::read_log;
+pub use plan::{Estimate, Plan, Status, Task, time_name};
 pub use realize::{LayersMount, layer_entry_name, layers_mount};
 
 /// What realizing needs from outside.
@@ -40,6 +42,8 @@ pub struct Context<'a> {
     pub options: Options,
     /// Set from outside to stop at once.
     pub cancel: &'a AtomicBool,
+    /// How long things took before: what much work waits for is begun first.
+    pub times: &'a Times,
     /// Told of everything that happens.
     pub observer: &'a dyn Observer,
 }
@@ -95,10 +99,12 @@ pub trait Observer: Sync {
 /// Something that happened.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress<'a> {
-    /// So many derivations are in the graph.
+    /// What will be looked at.
     Planned {
-        /// All of them.
-        total: usize,
+        /// All of it.
+        plan: &'a Plan,
+        /// How many derivations are built at a time.
+        jobs: usize,
     },
     /// Work on a derivation begins.
     Started {
@@ -106,6 +112,8 @@ pub enum Progress<'a> {
         id: DrvId,
         /// Its description.
         derivation: &'a Derivation,
+        /// Which of those at a time it is, counted from 0.
+        slot: usize,
     },
     /// A step begins.
     Step {
@@ -117,6 +125,13 @@ pub enum Progress<'a> {
         of: usize,
         /// Its text.
         text: &'a str,
+    },
+    /// A step succeeded.
+    StepDone {
+        /// Of which derivation.
+        id: DrvId,
+        /// Counted from 1.
+        number: usize,
     },
     /// A step printed something.
     Output {
@@ -133,6 +148,8 @@ pub enum Progress<'a> {
         bytes: u64,
         /// Of how many in all, if known.
         total: Option<u64>,
+        /// How many files they belong to, those that are still coming included.
+        files: usize,
     },
     /// A derivation is realized.
     Done {

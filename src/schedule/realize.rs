@@ -105,8 +105,10 @@ struct Job<'a> {
 /// What the proxy's threads tell of a layer being built.
 #[derive(Default)]
 struct Watch {
-    /// Fetched for RUN steps so far.
+    /// Fetched so far.
     bytes: AtomicU64,
+    /// Files they belong to.
+    files: AtomicUsize,
     /// The step that is running.
     step: AtomicUsize,
     /// The step that was running when a URL was first refused.
@@ -123,7 +125,10 @@ impl Watch {
                 let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
                 refused.entry(url.to_owned()).or_insert_with(|| self.step.load(Ordering::Relaxed));
             }
-            ProxyEvent::Replayed { .. } | ProxyEvent::Fetched { .. } => {}
+            ProxyEvent::Fetched { .. } => {
+                self.files.fetch_add(1, Ordering::Relaxed);
+            }
+            ProxyEvent::Replayed { .. } => {}
         }
     }
 
@@ -152,7 +157,8 @@ impl Job<'_> {
             }
             (digest, _) => {
                 let on_bytes = |bytes| {
-                    self.ctx.observer.event(Progress::Fetched { id: self.id, bytes, total: None });
+                    let (id, total, files) = (self.id, None, 1);
+                    self.ctx.observer.event(Progress::Fetched { id, bytes, total, files });
                 };
                 let (client, store) = (&self.ctx.client, &self.ctx.store);
                 match client.download_sizeless(&it.urls, Some(digest), store, &on_bytes, self.ctx.cancel) {
@@ -234,15 +240,40 @@ impl Job<'_> {
 
     /// Downloads files into the store, with progress.
     fn fetch(&self, wanted: &[Wanted]) -> Result<Vec<PathBuf>, RealizeError> {
-        let total = wanted.iter().map(|it| it.size).sum();
-        let bytes = AtomicU64::new(0);
+        let size = |files: &[Wanted]| files.iter().map(|it| it.size).sum::<u64>();
+        let missing = self.missing(wanted)?;
+        let (total, files) = (size(&missing), missing.len());
+        // What is here already is told as well, but it is not fetched.
+        let here = size(wanted).saturating_sub(total);
+        let told = AtomicU64::new(0);
         let on_bytes = |more| {
-            let bytes = bytes.fetch_add(more, Ordering::Relaxed) + more;
-            self.ctx.observer.event(Progress::Fetched { id: self.id, bytes, total: Some(total) });
+            let bytes = (told.fetch_add(more, Ordering::Relaxed) + more).saturating_sub(here);
+            self.watch.bytes.fetch_max(bytes, Ordering::Relaxed);
+            self.tell_fetched(Some(total));
         };
+        self.watch.files.fetch_add(files, Ordering::Relaxed);
         match self.ctx.client.download_all(wanted, &self.ctx.store, &on_bytes, self.ctx.cancel) {
             Err(fetch::Error::Cancelled) => Err(RealizeError::Cancelled),
             other => Ok(other?),
+        }
+    }
+
+    /// Those of the files that the store does not have.
+    fn missing(&self, wanted: &[Wanted]) -> Result<Vec<Wanted>, RealizeError> {
+        let mut missing = Vec::new();
+        for it in wanted {
+            if self.ctx.store.fetched(&it.sha256, it.size)?.is_none() {
+                missing.push(it.clone());
+            }
+        }
+        Ok(missing)
+    }
+
+    fn tell_fetched(&self, total: Option<u64>) {
+        let (bytes, files) =
+            (self.watch.bytes.load(Ordering::Relaxed), self.watch.files.load(Ordering::Relaxed));
+        if bytes > 0 {
+            self.ctx.observer.event(Progress::Fetched { id: self.id, bytes, total, files });
         }
     }
 
@@ -318,17 +349,13 @@ impl Job<'_> {
                     self.ctx.observer.event(Progress::Step { id: self.id, number: idx + 1, of, text });
                     log.step(idx + 1, text)
                 }
-                Event::StepDone { .. } => Ok(()),
+                Event::StepDone { idx } => {
+                    self.ctx.observer.event(Progress::StepDone { id: self.id, number: idx + 1 });
+                    Ok(())
+                }
                 Event::Output(bytes) => {
                     self.ctx.observer.event(Progress::Output { id: self.id, bytes });
-                    let fetched = self.watch.bytes.load(Ordering::Relaxed);
-                    if fetched > 0 {
-                        self.ctx.observer.event(Progress::Fetched {
-                            id: self.id,
-                            bytes: fetched,
-                            total: None,
-                        });
-                    }
+                    self.tell_fetched(None);
                     log.output(bytes)
                 }
             };
@@ -345,6 +372,7 @@ impl Job<'_> {
         }
         let outcome = running.map(Proxy::finish);
         let (used, refused) = outcome.map(|it| (it.used, it.refused)).unwrap_or_default();
+        self.tell_fetched(None);
         let tail = log.finish()?;
         if let Some(error) = proxy_error {
             return Err(RealizeError::Proxy(error));

@@ -7,6 +7,7 @@ mod layout;
 mod open;
 mod place;
 mod record;
+mod times;
 mod uses;
 mod work;
 
@@ -34,6 +35,7 @@ pub use optimise::{Optimised, Usage};
 pub use place::Placed;
 pub use record::Realized;
 pub use roots::{Root, RootResult, now};
+pub use times::Times;
 pub use verify::{Bad, BadFile, Verified};
 pub use work::{KeyLock, WorkDir, set_mtime};
 

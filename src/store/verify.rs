@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Key, KeyLock, Realized, Result, Root, Store, name_of, now, record};
+use super::{Error, Key, KeyLock, Realized, Result, Root, Store, Times, name_of, now, record};
 use crate::tree::{self, Owner, TreeHash, TreeInfo};
 
 /// A tree that is not what it was.
@@ -181,6 +181,9 @@ impl Store {
         for path in self.files("state/placed")? {
             let problem = readable::<serde_json::Value>(&path).err();
             check(path, problem);
+        }
+        if self.times_file().exists() {
+            check(self.times_file(), readable::<Times>(&self.times_file()).err());
         }
         for path in self.files("drv")? {
             // Its id is the hash of its text.

@@ -66,7 +66,7 @@ pub fn info(session: &Session, args: &Trees) -> Result<ExitCode, CliError> {
                     .map(|id| {
                         let derivation = origins.derivations.get(id);
                         json!({ "derivation": id, "name": derivation.map(Derivation::name),
-                            "kind": derivation.map(kind), "output": output(id) })
+                            "kind": derivation.map(Derivation::kind), "output": output(id) })
                     })
                     .collect()
             };
@@ -80,7 +80,7 @@ pub fn info(session: &Session, args: &Trees) -> Result<ExitCode, CliError> {
         for (title, ids) in [("made by", &ids), ("from", &inputs), ("used by", &users)] {
             for id in ids {
                 let derivation = origins.derivations.get(id);
-                let (kind, name) = derivation.map_or(("", ""), |it| (kind(it), it.name()));
+                let (kind, name) = derivation.map_or(("", ""), |it| (it.kind(), it.name()));
                 writeln!(out, "  {title:<8} {kind} {name} {id}")?;
             }
         }
@@ -134,21 +134,10 @@ fn names(origins: &Origins) -> BTreeMap<TreeHash, (&'static str, String)> {
     let mut names = BTreeMap::new();
     for (id, outputs) in &origins.outputs {
         if let (Some(tree), Some(derivation)) = (outputs.0.last(), origins.derivations.get(id)) {
-            names.entry(*tree).or_insert_with(|| (kind(derivation), derivation.name().to_owned()));
+            names.entry(*tree).or_insert_with(|| (derivation.kind(), derivation.name().to_owned()));
         }
     }
     names
-}
-
-fn kind(derivation: &Derivation) -> &'static str {
-    match derivation {
-        Derivation::Source(_) => "source",
-        Derivation::Fetch(_) => "fetch",
-        Derivation::Image(_) => "image",
-        Derivation::Bootstrap(_) => "bootstrap",
-        Derivation::Layer(_) => "layer",
-        Derivation::Run(_) => "run",
-    }
 }
 
 fn of_all(ids: &[DrvId], of: impl Fn(&DrvId) -> Vec<DrvId>) -> Vec<DrvId> {
