@@ -94,7 +94,7 @@ pub enum Command {
     Explain(Explain),
     /// Lay out .rapt and .rinc files
     Fmt(Fmt),
-    /// Print the log of a target's last build
+    /// Print the log of a target's last build, or list all logs
     Log(Log),
     /// Run jobs of Raptor.toml, and build what they need
     Make(Make),
@@ -233,8 +233,12 @@ pub struct Fmt {
 
 #[derive(Debug, Args)]
 pub struct Log {
-    /// A module, a job of Raptor.toml or a derivation id
-    pub target: String,
+    /// A module, a job of Raptor.toml, a derivation id or at least its first 8 digits, or a store path; without it,
+    /// list the logs
+    pub target: Option<String>,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
     #[command(flatten)]
     pub with: With,
 }

@@ -83,7 +83,8 @@ pub fn name_by_key(store: &Store, id: &DrvId, key: &Key) -> std::io::Result<()> 
 
 /// The log with this name, a derivation id or a key; `None` if there is none.
 pub fn read_log(store: &Store, name: &str) -> std::io::Result<Option<Vec<u8>>> {
-    let file = match fs::File::open(store.log_file(name)) {
+    let Some(file) = store.find_log(name) else { return Ok(None) };
+    let file = match fs::File::open(file) {
         Ok(file) => file,
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(err) => return Err(err),

@@ -308,6 +308,21 @@ impl Store {
         self.root().join("log").join(format!("{name}.zst"))
     }
 
+    /// The log with this name, of this store or one below.
+    pub fn find_log(&self, name: &str) -> Option<PathBuf> {
+        let own = Some(self.log_file(name)).filter(|it| it.exists());
+        own.or_else(|| self.0.lower.iter().find_map(|lower| lower.find_log(name)))
+    }
+
+    /// The files of all logs, of the stores below, too; one log may have several names.
+    pub fn logs(&self) -> Result<Vec<PathBuf>> {
+        let mut files = self.files("log")?;
+        for lower in &self.0.lower {
+            files.extend(lower.logs()?);
+        }
+        Ok(files)
+    }
+
     /// A file of the store's own bookkeeping, below `state/`: rebuilt or done without when missing.
     pub fn state_file(&self, kind: &str, name: &str) -> PathBuf {
         self.root().join("state").join(kind).join(name)

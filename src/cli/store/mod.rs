@@ -7,7 +7,7 @@ mod keep;
 mod list;
 mod look;
 mod mend;
-mod name;
+pub mod name;
 mod transfer;
 
 use std::ffi::OsString;

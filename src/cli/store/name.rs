@@ -13,7 +13,7 @@ use crate::schedule::{self, Origins};
 use crate::store::Store;
 use crate::tree::TreeHash;
 
-/// Fewest digits of a hash that name a tree.
+/// Fewest digits that name something by the begin of its hash.
 const SHORTEST: usize = 8;
 
 /// The trees that words of the command line mean; all are registered.
@@ -43,7 +43,7 @@ pub fn find(session: &Session, store: &Store, name: &str) -> Result<TreeHash, Cl
     if by_path(store, name).is_some() {
         return Err(CliError::Other(format!("the store has no tree {name}")));
     }
-    if name.len() >= SHORTEST && name.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f')) {
+    if is_prefix(name) {
         let trees = store.list()?;
         let found: Vec<_> = trees.iter().filter(|(it, _)| it.hash.to_string().starts_with(name)).collect();
         match found.as_slice() {
@@ -58,6 +58,11 @@ pub fn find(session: &Session, store: &Store, name: &str) -> Result<TreeHash, Cl
     target(session, store, name)
 }
 
+/// Whether a word may be the begin of a hash.
+pub fn is_prefix(name: &str) -> bool {
+    name.len() >= SHORTEST && name.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The result of a module or job, as it would be reused now.
 fn target(session: &Session, store: &Store, name: &str) -> Result<TreeHash, CliError> {
     let names = [name.to_owned()];
@@ -70,7 +75,8 @@ fn target(session: &Session, store: &Store, name: &str) -> Result<TreeHash, CliE
     realized.map(|it| it.output).ok_or_else(|| CliError::Other(format!("{name} is not built")))
 }
 
-fn by_path(store: &Store, name: &str) -> Option<TreeHash> {
+/// The tree that a path leads into, registered or not.
+pub fn by_path(store: &Store, name: &str) -> Option<TreeHash> {
     let path = std::path::absolute(name).ok()?;
     let below =
         |dir: &Path| path.strip_prefix(dir).ok()?.components().next()?.as_os_str().to_str()?.parse().ok();
