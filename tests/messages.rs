@@ -8,7 +8,7 @@ mod common;
 
 use std::fs;
 
-use common::Project;
+use common::{Project, schema};
 use serde_json::{Value, json};
 
 /// Name, arguments and files of a case.
@@ -319,20 +319,20 @@ fn usage() {
 
 #[test]
 fn every_line_of_json_has_its_schema() {
-    let schema = fs::read_to_string(format!("{}/spec/schema/diagnostic.json", env!("CARGO_MANIFEST_DIR")));
-    let schema: Value = serde_json::from_str(&schema.unwrap()).unwrap();
+    let schema = schema::read("diagnostic.json");
     for (broken, pointer) in
         [("code", "/code"), ("place", "/span/start/line"), ("fix", "/fixes/0/applicability")]
     {
         let mut line = diagnostics(&Project::new(&[("t.rapt", "run id\n")]), CHECK_T).remove(0);
         *line.pointer_mut(pointer).unwrap() = json!("x");
-        assert!(validate(&schema, &schema, &line).is_err(), "the schema lets a broken {broken} pass");
+        assert!(schema::validate(&schema, &schema, &line).is_err(), "the schema lets a broken {broken} pass");
     }
     let mut n_lines = 0;
     for (name, args, files) in cases() {
         let project = Project::new(files);
         for line in lines(&project, args) {
-            validate(&schema, &schema, &line).unwrap_or_else(|error| panic!("{name}: {error}\n{line}"));
+            schema::validate(&schema, &schema, &line)
+                .unwrap_or_else(|error| panic!("{name}: {error}\n{line}"));
             n_lines += 1;
         }
         // The same problems are on stdout when they are asked for as a result.
@@ -459,69 +459,6 @@ fn lines(project: &Project, args: &[&str]) -> Vec<Value> {
 
 fn diagnostics(project: &Project, args: &[&str]) -> Vec<Value> {
     lines(project, args).into_iter().filter(|it| it["type"] == "diagnostic").collect()
-}
-
-/// The keywords of JSON Schema that our schema uses; any other fails. A validator crate would double the time that the
-/// tests take to compile.
-fn validate(root: &Value, schema: &Value, value: &Value) -> Result<(), String> {
-    let is_type = |name: &Value| match name.as_str().unwrap() {
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "string" => value.is_string(),
-        "integer" => value.is_u64() || value.is_i64(),
-        "null" => value.is_null(),
-        name => panic!("type {name}"),
-    };
-    for (keyword, rule) in schema.as_object().unwrap() {
-        let holds = match keyword.as_str() {
-            "$schema" | "$defs" | "title" | "description" => true,
-            "$ref" => {
-                let target = rule.as_str().unwrap().trim_start_matches('#');
-                validate(root, root.pointer(target).unwrap(), value)?;
-                true
-            }
-            "oneOf" => {
-                let results = rule.as_array().unwrap().iter().map(|it| validate(root, it, value));
-                results.filter(Result::is_ok).count() == 1
-            }
-            "type" => rule.as_array().map_or_else(|| is_type(rule), |types| types.iter().any(is_type)),
-            "const" => value == rule,
-            "enum" => rule.as_array().unwrap().contains(value),
-            "pattern" => {
-                assert_eq!(rule, "^[EW][0-9]{4}$");
-                let text = value.as_str().unwrap_or_default();
-                let digits = text.strip_prefix(['E', 'W']).unwrap_or_default();
-                digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit())
-            }
-            "minLength" => value.as_str().is_none_or(|it| it.len() as u64 >= rule.as_u64().unwrap()),
-            "minimum" => value.as_u64().is_none_or(|it| it >= rule.as_u64().unwrap()),
-            "minItems" => value.as_array().is_none_or(|it| it.len() as u64 >= rule.as_u64().unwrap()),
-            "required" => rule.as_array().unwrap().iter().all(|it| value.get(it.as_str().unwrap()).is_some()),
-            "additionalProperties" => {
-                let known = schema["properties"].as_object().unwrap();
-                value.as_object().is_none_or(|it| it.keys().all(|key| known.contains_key(key)))
-            }
-            "properties" => {
-                for (name, rule) in rule.as_object().unwrap() {
-                    if let Some(field) = value.get(name) {
-                        validate(root, rule, field).map_err(|error| format!("{name}: {error}"))?;
-                    }
-                }
-                true
-            }
-            "items" => {
-                for item in value.as_array().into_iter().flatten() {
-                    validate(root, rule, item)?;
-                }
-                true
-            }
-            keyword => panic!("keyword {keyword}"),
-        };
-        if !holds {
-            return Err(format!("{keyword} {rule} does not hold for {value}"));
-        }
-    }
-    Ok(())
 }
 
 /// A text with the edits of a fix.

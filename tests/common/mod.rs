@@ -7,6 +7,7 @@
 
 pub mod iso;
 pub mod oci;
+pub mod schema;
 pub mod server;
 
 use std::fs;
