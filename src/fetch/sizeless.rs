@@ -40,9 +40,10 @@ impl Client {
     ) -> Result<Downloaded, Error> {
         let work = store.work_dir()?;
         let path = work.path().join("body");
+        let attempt = Attempt { client: self, expected, path: &path, on_bytes, cancel };
         let mut failures = Vec::new();
         for url in urls {
-            match self.patiently(url, expected, &path, on_bytes, cancel) {
+            match attempt.patiently(url) {
                 Ok((sha256, size)) => {
                     return Ok(Downloaded { path: store.add_fetched(&path, &sha256, size)?, sha256, size });
                 }
@@ -60,46 +61,44 @@ impl Client {
             }
         }
     }
+}
 
-    fn patiently(
-        &self,
-        url: &str,
-        expected: Option<&Digest>,
-        path: &Path,
-        on_bytes: &(dyn Fn(u64) + Sync),
-        cancel: &AtomicBool,
-    ) -> Result<(String, u64), Error> {
-        let mut patience = self.patience();
+/// What is the same for every URL of a file.
+struct Attempt<'a> {
+    client: &'a Client,
+    expected: Option<&'a Digest>,
+    path: &'a Path,
+    on_bytes: &'a (dyn Fn(u64) + Sync),
+    cancel: &'a AtomicBool,
+}
+
+impl Attempt<'_> {
+    /// Digest (sha256) and size of what came.
+    fn patiently(&self, url: &str) -> Result<(String, u64), Error> {
+        let mut patience = self.client.patience();
         loop {
-            let refused = match self.once(url, expected, path, on_bytes, cancel) {
+            let refused = match self.once(url) {
                 Ok(done) => return Ok(done),
                 Err(refused) => refused,
             };
-            if !refused.failure.is_transient() || !patience.again(refused.retry_after, cancel) {
-                let cancelled = cancel.load(Ordering::Relaxed);
+            if !refused.failure.is_transient() || !patience.again(refused.retry_after, self.cancel) {
+                let cancelled = self.cancel.load(Ordering::Relaxed);
                 return Err(if cancelled { Error::Cancelled } else { refused.failure });
             }
         }
     }
 
-    fn once(
-        &self,
-        url: &str,
-        expected: Option<&Digest>,
-        path: &Path,
-        on_bytes: &(dyn Fn(u64) + Sync),
-        cancel: &AtomicBool,
-    ) -> Result<(String, u64), Refused> {
-        let named = |source| Error::File { path: path.to_path_buf(), source };
-        let response = self.call(&Call::get(url))?;
+    fn once(&self, url: &str) -> Result<(String, u64), Refused> {
+        let named = |source| Error::File { path: self.path.to_path_buf(), source };
+        let response = self.client.call(&Call::get(url))?;
         Refused::unless_ok(url, &response)?;
-        let mut file = File::create(path).map_err(named)?;
+        let mut file = File::create(self.path).map_err(named)?;
         let mut body = response.into_body().into_reader();
         let (mut sha256, mut blake3) = (sha2::Sha256::new(), blake3::Hasher::new());
         let mut size = 0;
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            if cancel.load(Ordering::Relaxed) {
+            if self.cancel.load(Ordering::Relaxed) {
                 return Err(Error::Cancelled.into());
             }
             let n_read = body.read(&mut buffer).map_err(|err| request_error(url, err.into()))?;
@@ -113,13 +112,13 @@ impl Client {
             }
             file.write_all(bytes).map_err(named)?;
             sha256.update(bytes);
-            if matches!(expected, Some(Digest::Blake3(_))) {
+            if matches!(self.expected, Some(Digest::Blake3(_))) {
                 blake3.update(bytes);
             }
-            on_bytes(size);
+            (self.on_bytes)(size);
         }
         let sha256 = format!("{:x}", sha256.finalize());
-        let (kind, expected, found) = match expected {
+        let (kind, expected, found) = match self.expected {
             None => return Ok((sha256, size)),
             Some(Digest::Sha256(expected)) => ("sha256", expected, sha256.clone()),
             Some(Digest::Blake3(expected)) => ("blake3", expected, blake3.finalize().to_hex().to_string()),
