@@ -202,7 +202,12 @@ impl Client {
                     .proxy(proxy.clone())
                     .tls_config(tls.clone())
                     .build();
-                let names = Names { pinned: settings.hosts.clone(), reach, known: Default::default() };
+                let names = Names {
+                    pinned: settings.hosts.clone(),
+                    reach,
+                    proxy: proxy.as_ref().map(|it| format!("{}:{}", it.host(), it.port())),
+                    known: Default::default(),
+                };
                 let agent = Agent::with_parts(config, DefaultConnector::default(), names);
                 agents.insert((secure, reach), agent);
             }

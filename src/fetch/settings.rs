@@ -132,6 +132,8 @@ pub(super) fn root_certs(ca_file: Option<&Path>) -> Result<RootCerts, Error> {
 pub(super) struct Names {
     pub pinned: BTreeMap<String, SocketAddr>,
     pub reach: Reach,
+    /// The machine's own proxy (`host:port`), which may well be on the machine itself.
+    pub proxy: Option<String>,
     /// Answers of the last minute. The lock is held while a name is looked up: many connections at once ask once,
     /// for resolvers that drop bursts make each asker wait for seconds.
     pub known: Mutex<BTreeMap<String, (Instant, Vec<SocketAddr>)>>,
@@ -163,7 +165,8 @@ impl Resolver for Names {
             return Ok(addrs);
         }
         let addrs = DefaultResolver::default().resolve(uri, config, timeout)?;
-        match addrs.iter().find(|addr| self.reach == Reach::Public && is_internal(addr.ip())) {
+        let guarded = self.reach == Reach::Public && self.proxy.as_ref() != Some(&name);
+        match addrs.iter().find(|addr| guarded && is_internal(addr.ip())) {
             None => {
                 known.insert(name, (Instant::now(), addrs.iter().copied().collect()));
                 Ok(addrs)
@@ -225,7 +228,10 @@ mod tests {
         let settings = Settings { http_proxy, no_proxy: vec!["127.0.0.1".into()], ..settings() };
         let client = Client::new(settings).unwrap();
         assert_eq!(client.get_text(&origin.url("/"), 99).unwrap(), "direct");
-        assert_eq!(client.get_text("http://origin.example/a", 99).unwrap(), "hi");
+        // Requests that are not trusted go through it as well, although it is on this machine.
+        let call = Call { reach: Reach::Public, ..Call::get("http://origin.example/a") };
+        let answer = client.call(&call).unwrap().into_body().read_to_string().unwrap();
+        assert_eq!(answer, "hi");
         let asked = proxy.join().unwrap().to_ascii_lowercase();
         assert!(asked.starts_with("connect origin.example:80 http/1.1\r\n"), "{asked}");
         assert!(asked.contains("proxy-authorization: basic bwu6c2vjcmv0"), "{asked}");
