@@ -10,6 +10,9 @@ use super::{DebianPackage, DebianPin, FilePin, NetworkEntry, parse};
 /// Version of the format; newer files are refused.
 pub(super) const VERSION: i64 = 1;
 
+/// Begins the names of files that become a lock.
+const UNFINISHED: &str = ".Raptor.lock.";
+
 /// The content of a `Raptor.lock`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lock {
@@ -109,6 +112,18 @@ impl Lock {
         out
     }
 
+    /// Removes what killed processes left when they wrote this file; only for who keeps all others from writing it.
+    pub fn clear_unfinished(path: &Path) {
+        let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+        let Some(Ok(entries)) = target.parent().map(std::fs::read_dir) else { return };
+        for entry in entries.flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+                // It is in nobody's way.
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+    }
+
     /// Writes the file in one step. A file that already says the same is left alone, and nothing is not
     /// written where there is no file.
     pub fn save(&self, path: &Path) -> Result<(), LockError> {
@@ -132,7 +147,7 @@ impl Lock {
         };
         let mode = std::fs::metadata(&target).map(|meta| meta.permissions());
         let mut temp = tempfile::Builder::new()
-            .prefix(".Raptor.lock.")
+            .prefix(UNFINISHED)
             .permissions(mode.unwrap_or_else(|_| std::os::unix::fs::PermissionsExt::from_mode(0o644)))
             .tempfile_in(dir)
             .map_err(io)?;

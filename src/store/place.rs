@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use fs_err as fs;
+use rustix::fs::{FlockOperation, RenameFlags};
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Result, Store, record};
@@ -45,13 +46,13 @@ impl Store {
         self.check_place(placed, dest)?;
         let parent = dest.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent)?;
-        let temp = tempfile::Builder::new().prefix(".raptor-").tempdir_in(parent)?;
-        let copy = temp.path().join("copy");
+        clear_unfinished(parent);
+        let temp = Unfinished::new(parent)?;
+        let copy = temp.dir.path().join("copy");
         copy_tree(&self.path(&placed.0), &copy)?;
-        if std::fs::symlink_metadata(dest).is_ok_and(|it| it.is_dir()) {
-            fs::rename(dest, temp.path().join("old"))?;
-        }
-        fs::rename(&copy, dest)?;
+        put(&copy, dest, &temp.dir.path().join("old"))?;
+        // Before the record: who finds that one does not look for what is left.
+        temp.dir.close()?;
         if self.is_read_only() {
             return Ok(());
         }
@@ -80,6 +81,65 @@ impl Store {
             false => refuse("that raptor did not make; move it away, or choose another output"),
         }
     }
+}
+
+/// Begins the names of directories that hold copies in the making, beside their destinations.
+const UNFINISHED: &str = ".raptor-placing-";
+
+/// Mode of these directories.
+const PRIVATE: u32 = 0o700;
+
+/// A directory for a copy in the making, locked while its maker lives.
+struct Unfinished {
+    dir: tempfile::TempDir,
+    _held: Option<std::fs::File>,
+}
+
+impl Unfinished {
+    fn new(parent: &Path) -> Result<Unfinished> {
+        loop {
+            let private = std::fs::Permissions::from_mode(PRIVATE);
+            let dir = tempfile::Builder::new().prefix(UNFINISHED).permissions(private).tempdir_in(parent)?;
+            // Where directories cannot be locked, nobody clears them away either.
+            let held = std::fs::File::open(dir.path()).ok().filter(|it| try_lock(it));
+            // A cleaner may have taken it between its creation and our lock.
+            if dir.path().exists() {
+                return Ok(Unfinished { dir, _held: held });
+            }
+        }
+    }
+}
+
+/// Removes what killed processes left beside a destination. What cannot be removed is no reason not to go on.
+fn clear_unfinished(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    for entry in entries.flatten() {
+        if !entry.file_name().as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            continue;
+        }
+        let ours = entry.metadata().is_ok_and(|it| {
+            it.is_dir() && it.uid() == rustix::process::geteuid().as_raw() && it.mode() & 0o7777 == PRIVATE
+        });
+        if ours && std::fs::File::open(entry.path()).is_ok_and(|it| try_lock(&it)) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn try_lock(dir: &std::fs::File) -> bool {
+    rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive).is_ok()
+}
+
+/// Moves a copy to its place; a directory that is there goes to `old`, in the same step where the file system can.
+fn put(copy: &Path, dest: &Path, old: &Path) -> Result<()> {
+    if std::fs::symlink_metadata(dest).is_ok_and(|it| it.is_dir()) {
+        let cwd = rustix::fs::CWD;
+        if rustix::fs::renameat_with(cwd, copy, cwd, dest, RenameFlags::EXCHANGE).is_ok() {
+            return Ok(());
+        }
+        fs::rename(dest, old)?;
+    }
+    Ok(fs::rename(copy, dest)?)
 }
 
 fn name(dest: &Path) -> String {
