@@ -59,8 +59,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         ui.error(&format!("cannot watch for signals: {err}"));
         return ExitCode::FAILURE;
     }
-    let watch = progress::Watch::new(&ui);
-    let session = session::Session { global: cli.global, ui: ui.clone(), watch, cancel: cancel.clone() };
+    let session = session::Session::new(cli.global, ui.clone(), cancel.clone());
     let timings = cli.command.timings().cloned();
     if let Err(err) = report::check_place(timings.as_ref().and_then(|it| it.timings.as_deref())) {
         err.report(&ui);

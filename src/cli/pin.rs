@@ -11,6 +11,7 @@ use super::session::{Session, discover_mirror};
 use crate::eval::{Place, Unpinned};
 use crate::fetch::{self, debian};
 use crate::lock::{DebianPin, FilePin};
+use crate::store::{Key, Store};
 
 /// Pins one thing in the lock of the project; `place` is the statement that wants it.
 pub fn pin(
@@ -40,7 +41,13 @@ pub fn pin(
             })?;
         }
         Unpinned::File(url) => {
-            let pin = match pin_file(session, url)? {
+            let store = session.store()?;
+            let key = Key::new(*blake3::hash(format!("raptor-pin-1\0{url}").as_bytes()).as_bytes());
+            let _alone = store.wait_lock(&key, &session.cancel)?.ok_or_else(interrupted)?;
+            if project.is_fetch_pinned(url)? {
+                return Ok(());
+            }
+            let pin = match pin_file(session, &store, url)? {
                 Ok(pin) => pin,
                 Err(error) => {
                     let message = format!("cannot fetch {}", with_sources(&error));
@@ -76,15 +83,19 @@ fn pin_debian(session: &Session, project: &Project, reference: &str) -> Result<D
 }
 
 /// Downloads a file into the store, where the build will find it.
-fn pin_file(session: &Session, url: &str) -> Result<Result<FilePin, fetch::Error>, CliError> {
-    let (client, store) = (session.client()?, session.store()?);
+fn pin_file(session: &Session, store: &Store, url: &str) -> Result<Result<FilePin, fetch::Error>, CliError> {
+    let client = session.client()?;
     let busy = session.ui.busy(&format!("fetching {url}"));
-    let found = client.download_sizeless(&[url.to_owned()], None, &store, &|_| {}, &session.cancel);
+    let found = client.download_sizeless(&[url.to_owned()], None, store, &|_| {}, &session.cancel);
     busy.finish_and_clear();
     if session.cancel.load(Ordering::Relaxed) {
-        return Err(CliError::Other("interrupted".into()));
+        return Err(interrupted());
     }
     Ok(found.map(|it| FilePin { sha256: it.sha256, size: it.size }))
+}
+
+fn interrupted() -> CliError {
+    CliError::Other("interrupted".into())
 }
 
 /// Seconds since 1970, for warnings about stale mirrors only.

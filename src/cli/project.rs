@@ -180,13 +180,31 @@ impl Project {
         })
     }
 
+    /// What the lock on disk has for a layer now: other processes write to it, too.
+    pub fn recorded(&self, layer: &str) -> Result<Option<Vec<NetworkEntry>>, LockError> {
+        Ok(Lock::load(&self.lock_file)?.layers.remove(layer))
+    }
+
+    /// Whether another process has pinned the file of this URL meanwhile.
+    pub fn is_fetch_pinned(&self, url: &str) -> Result<bool, LockError> {
+        let on_disk = Lock::load(&self.lock_file)?;
+        let pinned = on_disk.fetch.contains_key(url);
+        if pinned {
+            self.lock_changed.store(true, Ordering::Relaxed);
+            *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = on_disk;
+        }
+        Ok(pinned)
+    }
+
     /// Changes the lock on disk as it is now: other processes write to it, too.
     pub fn change_lock(&self, change: impl FnOnce(&mut Lock)) -> Result<(), LockError> {
         let mut ours = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         // The directory is locked, for saving replaces the file. Where that is not possible, saving fails as well.
         let dir = self.lock_file.parent().and_then(|dir| std::fs::File::open(dir).ok());
-        let _alone =
-            dir.as_ref().map(|dir| rustix::fs::flock(dir, rustix::fs::FlockOperation::LockExclusive));
+        let alone = dir.as_ref().map(|dir| rustix::fs::flock(dir, rustix::fs::FlockOperation::LockExclusive));
+        if let Some(Ok(())) = alone {
+            Lock::clear_unfinished(&self.lock_file);
+        }
         let mut lock = Lock::load(&self.lock_file)?;
         change(&mut lock);
         self.lock_changed.store(true, Ordering::Relaxed);

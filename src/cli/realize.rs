@@ -57,6 +57,7 @@ fn by_id(session: &Session, args: &Realize, ids: &[DrvId]) -> Result<ExitCode, C
         files: None,
         goals: ids,
         recorder: &recorder,
+        recorded: &|_| Ok(None),
     };
     let realization = session.realize_with(&store, &goals, None, false).map_err(|failures| {
         let places = failures.iter().map(|_| None).collect();

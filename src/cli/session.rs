@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::args::Global;
 use super::errors::{CliError, failed_statement};
@@ -35,11 +35,21 @@ pub struct Session {
     /// Sees what the builds of this invocation do.
     pub watch: Watch,
     pub cancel: Arc<AtomicBool>,
+    /// Opened once: what it notes as used stays until this command ends.
+    store: OnceLock<Store>,
 }
 
 impl Session {
+    pub fn new(global: Global, ui: Arc<Ui>, cancel: Arc<AtomicBool>) -> Session {
+        let watch = Watch::new(&ui);
+        Session { global, ui, watch, cancel, store: OnceLock::new() }
+    }
+
     /// Opens the store and clears away what killed builds left in it.
     pub fn store(&self) -> Result<Store, CliError> {
+        if let Some(store) = self.store.get() {
+            return Ok(store.clone());
+        }
         let (root, lower) = self.store_dirs()?;
         let store = Store::open_above(&root, &lower)?;
         for left in store.abandoned()? {
@@ -48,7 +58,7 @@ impl Session {
                 self.ui.detail(&format!("cannot remove {}: {err}", left.path().display()));
             }
         }
-        Ok(store)
+        Ok(self.store.get_or_init(|| store).clone())
     }
 
     /// Where the store is, and where those are that are only read.
@@ -134,12 +144,21 @@ impl Session {
             recorded.insert(layer.to_owned(), entries.to_vec());
             project.record(layer, entries)
         };
+        let by_others = |layer: &str| {
+            let network = project.recorded(layer)?;
+            if let Some(network) = &network {
+                let mut recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
+                recorded.insert(layer.to_owned(), network.clone());
+            }
+            Ok(network)
+        };
         let request = Goals {
             derivations: &evaluated.evaluator.derivations,
             provenance: &evaluated.evaluator.provenance,
             files: Some(&project.files),
             goals,
             recorder: &recorder,
+            recorded: &by_others,
         };
         let mirror = project.mirror_setting();
         let result = self.realize_with(&store, &request, mirror.as_deref(), self.may_record());

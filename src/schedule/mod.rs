@@ -7,6 +7,7 @@ mod graph;
 mod known;
 mod log;
 mod plan;
+mod once;
 mod realize;
 
 use std::collections::BTreeMap;
@@ -64,6 +65,9 @@ pub struct Options {
 /// Keeps what the layer of this name saw of the network.
 pub type Recorder<'a> = dyn Fn(&str, &[NetworkEntry]) -> Result<(), LockError> + Sync + 'a;
 
+/// What is kept of the network for the layer of this name, as of now.
+pub type Recorded<'a> = dyn Fn(&str) -> Result<Option<Vec<NetworkEntry>>, LockError> + Sync + 'a;
+
 /// What to realize.
 #[derive(Clone, Copy)]
 pub struct Goals<'a> {
@@ -77,6 +81,8 @@ pub struct Goals<'a> {
     pub goals: &'a [DrvId],
     /// Keeps what a layer saw of the network, at once, so that a later failure does not lose it.
     pub recorder: &'a Recorder<'a>,
+    /// Tells what other processes have recorded meanwhile.
+    pub recorded: &'a Recorded<'a>,
 }
 
 /// What came of it.

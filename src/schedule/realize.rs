@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use raptor_lang::stmt::Digest;
 
 use super::log::Log;
-use super::{Context, Goals, Progress, RealizeError, apt, bootstrap};
+use super::{Context, Goals, Progress, RealizeError, apt, bootstrap, once};
 use crate::derivation::{
     Attrs, Bootstrap, Derivation, DrvId, Fetch, Image, Layer, Outputs, Run, RunMount, Source, Step,
 };
@@ -31,9 +31,6 @@ pub struct Built {
     pub reused: bool,
 }
 
-/// How often a derivation that another process realizes is looked at.
-const LOCK_POLL: std::time::Duration = std::time::Duration::from_millis(50);
-
 /// Name of the only output of a run.
 const OUTPUT: &str = "output";
 
@@ -44,25 +41,20 @@ pub fn realize_one(
     id: DrvId,
     resolved: &Derivation<Outputs>,
 ) -> Result<Built, RealizeError> {
-    if let Derivation::Source(source) = resolved {
-        return Ok(Built { output: realize_source(ctx, goals, id, source)?, reused: false });
-    }
+    // If another process realizes it, its result will do.
+    let locked = once::lock_key(resolved);
+    let _lock = once::wait(ctx, &locked)?;
+    let resolved = &*once::refreshed(ctx, goals, resolved)?;
     let key = Key::new(resolved.key());
-    let _lock = loop {
-        match ctx.store.try_lock(&key)? {
-            Some(lock) => break lock,
-            None if ctx.cancel.load(Ordering::Relaxed) => return Err(RealizeError::Cancelled),
-            // Another process realizes it; its result will do.
-            None => std::thread::sleep(LOCK_POLL),
-        }
-    };
-    if let Some(realized) = ctx.store.realized(&key)? {
-        return Ok(Built { output: realized.output, reused: true });
+    if let Some(output) = once::known(ctx, resolved, &key)? {
+        return Ok(Built { output, reused: true });
     }
     let begin = std::time::Instant::now();
     let job = Job { ctx, id, watch: Arc::default() };
     let (output, key) = match resolved {
-        Derivation::Source(source) => (source.tree, key),
+        Derivation::Source(it) => {
+            return Ok(Built { output: realize_source(ctx, goals, id, it)?, reused: false });
+        }
         Derivation::Fetch(it) => (job.fetched(it)?, key),
         Derivation::Bootstrap(it) => (job.bootstrap(it)?, key),
         Derivation::Image(it) => (job.image(it)?, key),
@@ -77,6 +69,8 @@ pub fn realize_one(
     if resolved.has_log() {
         super::log::name_by_key(&ctx.store, &id, &key)?;
     }
+    // `gc` takes this lock before it removes a record.
+    let _filed = (key != locked).then(|| once::wait(ctx, &key)).transpose()?;
     let millis = u64::try_from(begin.elapsed().as_millis()).unwrap_or(u64::MAX);
     ctx.store.set_realized(&key, &Realized { output, millis })?;
     Ok(Built { output, reused: false })

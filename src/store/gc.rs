@@ -75,7 +75,9 @@ impl Store {
         self.writable()?;
         let _alone = KeyLock::take(&self.root().join("locks").join("gc"), FlockOperation::LockExclusive)?;
         let mut done = Collected::default();
-        // Notes before roots: a process makes its root before it forgets its notes.
+        // Trees before notes: a process notes a tree before it registers it. Notes before roots: it makes its root
+        // before it forgets its notes.
+        let trees = self.list()?;
         let mut needed = uses::all(self.root())?;
         for (file, root) in self.roots()? {
             if root.is_alive() {
@@ -87,7 +89,7 @@ impl Store {
                 remove_file(&file)?;
             }
         }
-        let victims = self.victims(&needed, rules, &mut done)?;
+        let victims = victims(trees, &needed, rules, &mut done);
         if mode == GcMode::DryRun {
             done.strays = self.stray_trees(&needed)?;
         } else {
@@ -109,35 +111,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Trees to remove, the longest unused first.
-    fn victims(
-        &self,
-        needed: &BTreeSet<TreeHash>,
-        rules: &Rules,
-        done: &mut Collected,
-    ) -> Result<Vec<(TreeInfo, SystemTime)>> {
-        let (live, mut garbage): (Vec<_>, Vec<_>) =
-            self.list()?.into_iter().partition(|(info, _)| needed.contains(&info.hash));
-        garbage.sort_by_key(|(info, used)| (*used, info.hash));
-        let all = live.iter().chain(&garbage);
-        let mut size: u64 = all.map(|(info, _)| info.bytes).sum();
-        let now = SystemTime::now();
-        let (mut victims, mut kept) = (Vec::new(), live.len());
-        for (info, used) in garbage {
-            let age = now.duration_since(used).unwrap_or_default();
-            let young = rules.older_than.is_some_and(|least| age < least);
-            if young || rules.max_size.is_some_and(|most| size <= most) {
-                kept += 1;
-                continue;
-            }
-            size = size.saturating_sub(info.bytes);
-            done.removed.push(removed(&info, used));
-            victims.push((info, used));
-        }
-        (done.kept, done.kept_bytes) = (kept, size);
-        Ok(victims)
     }
 
     /// Removes trees; gives those that are gone, and those that somebody began to need meanwhile.
@@ -289,6 +262,35 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Trees to remove, the longest unused first.
+fn victims(
+    trees: Vec<(TreeInfo, SystemTime)>,
+    needed: &BTreeSet<TreeHash>,
+    rules: &Rules,
+    done: &mut Collected,
+) -> Vec<(TreeInfo, SystemTime)> {
+    let (live, mut garbage): (Vec<_>, Vec<_>) =
+        trees.into_iter().partition(|(info, _)| needed.contains(&info.hash));
+    garbage.sort_by_key(|(info, used)| (*used, info.hash));
+    let all = live.iter().chain(&garbage);
+    let mut size: u64 = all.map(|(info, _)| info.bytes).sum();
+    let now = SystemTime::now();
+    let (mut victims, mut kept) = (Vec::new(), live.len());
+    for (info, used) in garbage {
+        let age = now.duration_since(used).unwrap_or_default();
+        let young = rules.older_than.is_some_and(|least| age < least);
+        if young || rules.max_size.is_some_and(|most| size <= most) {
+            kept += 1;
+            continue;
+        }
+        size = size.saturating_sub(info.bytes);
+        done.removed.push(removed(&info, used));
+        victims.push((info, used));
+    }
+    (done.kept, done.kept_bytes) = (kept, size);
+    victims
 }
 
 fn removed(info: &TreeInfo, used: SystemTime) -> Removed {

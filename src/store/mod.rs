@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use fs_err as fs;
@@ -44,6 +45,9 @@ const VERSION: u32 = 1;
 
 /// How exactly the last use of a tree is known: noting it more often would only wear the disk.
 const USE_STEP: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How often a lock that somebody else has is looked at.
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 /// A store on disk; clones share it.
 #[derive(Clone, Debug)]
@@ -142,15 +146,7 @@ impl Store {
 
     /// The same for those who only look.
     pub fn registered(&self, hash: &TreeHash) -> Result<Option<TreeInfo>> {
-        if let Some(info) = self.own_info(hash)? {
-            return Ok(Some(info));
-        }
-        for lower in &self.0.lower {
-            if let Some(info) = lower.registered(hash)? {
-                return Ok(Some(info));
-            }
-        }
-        Ok(None)
+        self.first(|store| store.own_info(hash))
     }
 
     /// All registered trees of this store itself, with the time of their last use, sorted by hash.
@@ -220,30 +216,15 @@ impl Store {
 
     /// What a key was realized to, if its output is still registered.
     pub fn realized(&self, key: &Key) -> Result<Option<Realized>> {
-        if let Some(realized) = self.own_recorded(key)?
-            && self.info(&realized.output)?.is_some()
-        {
-            return Ok(Some(realized));
-        }
-        for lower in &self.0.lower {
-            if let Some(realized) = lower.realized(key)? {
-                return Ok(Some(realized));
-            }
-        }
-        Ok(None)
+        self.first(|store| match store.own_recorded(key)? {
+            Some(realized) => Ok(store.info(&realized.output)?.map(|_| realized)),
+            None => Ok(None),
+        })
     }
 
     /// What a key was last realized to, whether its output is still registered or not.
     pub fn recorded(&self, key: &Key) -> Result<Option<Realized>> {
-        if let Some(realized) = self.own_recorded(key)? {
-            return Ok(Some(realized));
-        }
-        for lower in &self.0.lower {
-            if let Some(realized) = lower.recorded(key)? {
-                return Ok(Some(realized));
-            }
-        }
-        Ok(None)
+        self.first(|store| store.own_recorded(key))
     }
 
     /// Remembers what a key was realized to. The output must be registered.
@@ -278,6 +259,16 @@ impl Store {
     pub fn try_lock(&self, key: &Key) -> Result<Option<KeyLock>> {
         self.writable()?;
         KeyLock::take(&self.key_lock(key), FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// The same, once whoever has it is done; nothing if `cancel` is set meanwhile.
+    pub fn wait_lock(&self, key: &Key, cancel: &AtomicBool) -> Result<Option<KeyLock>> {
+        loop {
+            match self.try_lock(key)? {
+                None if !cancel.load(Ordering::Relaxed) => std::thread::sleep(LOCK_POLL),
+                taken => return Ok(taken),
+            }
+        }
     }
 
     /// Where the derivation with this id is kept.
@@ -343,6 +334,12 @@ impl Store {
         let dir = fs::File::open(self.root())?;
         rustix::fs::syncfs(&dir).map_err(std::io::Error::from)?;
         Ok(())
+    }
+
+    /// The first answer of this store and those below it.
+    fn first<T>(&self, find: impl Fn(&Store) -> Result<Option<T>>) -> Result<Option<T>> {
+        let found = std::iter::once(self).chain(&self.0.lower).find_map(|store| find(store).transpose());
+        found.transpose()
     }
 
     fn writable(&self) -> Result<()> {

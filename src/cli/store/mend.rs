@@ -232,6 +232,7 @@ impl Mender<'_> {
                     files: None,
                     goals: &goals,
                     recorder: &|_, _| Ok(()),
+                    recorded: &|_| Ok(None),
                 };
                 match self.session.realize_with(self.store, &request, None, false) {
                     Ok(realization) => {
