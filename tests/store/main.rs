@@ -9,9 +9,11 @@
 mod common;
 
 mod archives;
+mod crash;
 mod damage;
 mod garbage;
 mod look;
+mod origin;
 mod places;
 mod storms;
 

@@ -6,45 +6,67 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::origin::{Origin, URL};
 use super::*;
 
 /// Kills in one run; with a longer run in mind, set `RAPTOR_TEST_KILLS`.
 const KILLS: usize = 60;
 
+/// Modules in the graph that many processes build; each is on another one.
+const MODULES: usize = 8;
+
+#[test]
+fn many_processes_build_each_derivation_once() {
+    build_at_once(As::Root, &mut |_| {});
+    build_at_once(As::User, &mut |_| {});
+}
+
+/// What is built is needed all the time: by processes that run, then by the roots that they make before they end.
 #[test]
 fn many_processes_build_each_derivation_once_while_garbage_is_collected() {
-    let project = project(As::Root);
-    let mut all = 0;
-    for idx in 0..8 {
-        let from = if idx == 0 { String::new() } else { format!("FROM m{}\n", idx / 2) };
-        project
-            .write(&format!("m{idx}.rapt"), &format!("{from}COPY data /d{idx}\nWRITE \"{idx}\" /w{idx}\n"));
-        all += 1;
+    build_at_once(As::Root, &mut |project| drop(project.ok(&["store", "gc", "-q"])));
+    build_at_once(As::User, &mut |project| drop(project.ok(&["store", "gc", "-q"])));
+}
+
+/// 16 processes build parts of one graph, of which nothing is in the lock yet.
+fn build_at_once(who: As, meanwhile: &mut dyn FnMut(&Project)) {
+    let origin = Origin::start();
+    let project = Project::busybox(who, &[("data/one", "1\n")]);
+    for idx in 0..MODULES {
+        let from = if idx == 0 { "base".to_owned() } else { format!("m{}", idx / 2) };
+        let first = if idx == 0 { format!("MKDIR /srv\nFETCH {URL}/pinned /srv/\n") } else { String::new() };
+        let text = format!(
+            "FROM {from}\n{first}COPY data /d{idx}\nRUN /bin/busybox wget -q -O /srv/w{idx} {URL}/asked-{idx}\n"
+        );
+        project.write(&format!("m{idx}.rapt"), &text);
     }
     let start = |idx: usize| {
-        let targets: Vec<String> = (0..3).map(|n| format!("m{}", (idx * 3 + n * 5) % 8)).collect();
-        let mut args = vec!["build", "-q", "--json"];
+        let targets: Vec<String> = (0..3).map(|n| format!("m{}", (idx * 3 + n * 5) % MODULES)).collect();
+        let mut args = vec!["build", "--json"];
         args.extend(targets.iter().map(String::as_str));
-        project.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        let mut command = project.command(&args);
+        origin.serves(&mut command).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let mut children: Vec<Child> = (0..16).map(start).collect();
     let begin = Instant::now();
     while children.iter_mut().any(|it| it.try_wait().unwrap().is_none()) {
-        project.ok(&["store", "gc", "-q"]);
+        meanwhile(&project);
         assert!(begin.elapsed() < Duration::from_secs(300), "they wait for each other");
+        std::thread::sleep(Duration::from_millis(5));
     }
-    let mut built = 0;
+    let (mut built, mut told) = (0, String::new());
     for child in children {
         let ran = common::ran(child.wait_with_output().unwrap());
         assert_eq!(ran.status, Some(0), "{}", ran.stderr);
         let report: Value = serde_json::from_str(&ran.stdout).unwrap();
         built += report["built"].as_u64().unwrap();
+        told += &format!("--\n{}", ran.stderr);
     }
-    // Whoever imports a project file counts it as built; derivations are one for each module.
-    let realized = names(&project.store().join("realized")).len() as u64;
-    assert_eq!(realized, all, "each has one result");
-    let sources = built - all;
-    assert!(sources <= 16, "{built} were built for {all}");
+    // Each once: the modules, the base, two project files, the file of the network.
+    assert_eq!(built, MODULES as u64 + 4, "{told}");
+    let mut asked: Vec<(String, usize)> = (0..MODULES).map(|idx| (format!("/asked-{idx}"), 1)).collect();
+    asked.push(("/pinned".to_owned(), 1));
+    assert_eq!(origin.seen().into_iter().collect::<Vec<_>>(), asked, "{told}");
     verify(&project);
 }
 
