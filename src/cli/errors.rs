@@ -94,20 +94,30 @@ impl CliError {
         match self {
             CliError::Named { hint, .. } => hint.clone(),
             CliError::Failed { failures, .. } => {
-                failures.iter().find_map(|it| disk_full(&with_sources(&it.error)))
+                failures.iter().find_map(|it| disk_full(&all_said(&it.error)))
             }
             error => disk_full(&with_sources(error)),
         }
     }
 }
 
-/// What to do if an error came from a full disk. Those of sandboxes cross processes as texts.
+/// What to do if an error came from a full disk. Those of sandboxes and of programs come as texts.
 fn disk_full(error: &str) -> Option<String> {
-    let full = [rustix::io::Errno::NOSPC, rustix::io::Errno::DQUOT];
-    let said = |it: &rustix::io::Errno| error.contains(&format!("(os error {})", it.raw_os_error()));
-    full.iter().any(said).then(|| {
+    let full = ["No space left on device", "Disk quota exceeded"];
+    full.iter().any(|it| error.contains(it)).then(|| {
         "free some space (raptor store gc), or choose a store on another disk with --store".to_owned()
     })
+}
+
+/// An error with all that programs said before it.
+fn all_said(error: &RealizeError) -> String {
+    let (tail, refused) = match error {
+        RealizeError::Step { tail, refused, .. } => (tail.as_slice(), refused.as_slice()),
+        RealizeError::Network { refused, .. } => (&[][..], refused.as_slice()),
+        _ => (&[][..], &[][..]),
+    };
+    let refused = refused.iter().map(|it| it.reason.clone());
+    tail.iter().cloned().chain(refused).chain([with_sources(error)]).collect::<Vec<_>>().join("\n")
 }
 
 fn report_failure(ui: &Ui, failure: &Failure, place: Option<&str>) {

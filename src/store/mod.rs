@@ -46,6 +46,11 @@ const VERSION: u32 = 1;
 /// How exactly the last use of a tree is known: noting it more often would only wear the disk.
 const USE_STEP: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Nothing is registered with less of it free.
+const LEAST_BYTES: u64 = 256 << 10;
+/// The same for inodes.
+const LEAST_INODES: u64 = 16;
+
 /// How often a lock that somebody else has is looked at.
 const LOCK_POLL: Duration = Duration::from_millis(50);
 
@@ -101,6 +106,9 @@ pub enum Error {
     /// A lower store is not there.
     #[error("there is no store {0} to read from")]
     NoLower(PathBuf),
+    /// Too little space to trust what was written.
+    #[error("the disk of the store {0} is full: No space left on device")]
+    Full(PathBuf),
     /// It can only be read.
     #[error("the store {0} can only be read; build into another one above it: --store DIR --store-lower {0}")]
     ReadOnly(PathBuf),
@@ -184,6 +192,7 @@ impl Store {
         if self.info(&info.hash)?.is_some() {
             return Ok(());
         }
+        self.check_room()?;
         let dest = self.own_path(&info.hash);
         let rename = |flags| rustix::fs::renameat_with(rustix::fs::CWD, from, rustix::fs::CWD, &dest, flags);
         match rename(rustix::fs::RenameFlags::NOREPLACE) {
@@ -211,7 +220,11 @@ impl Store {
         set_mtime(file, 0)?;
         let info = tree::hash_tree(file, Owner::Imported)?;
         self.register(file, &info)?;
-        Ok(info)
+        // It stays when the store has it already, and becomes what it replaced.
+        match fs::remove_file(file) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err.into()),
+            _ => Ok(info),
+        }
     }
 
     /// What a key was realized to, if its output is still registered.
@@ -332,7 +345,11 @@ impl Store {
     /// Waits until everything written to the store's file system so far is on disk.
     pub fn sync(&self) -> Result<()> {
         let dir = fs::File::open(self.root())?;
-        rustix::fs::syncfs(&dir).map_err(std::io::Error::from)?;
+        rustix::fs::syncfs(&dir).map_err(|err| {
+            let kind = std::io::Error::from(err).kind();
+            let message = format!("cannot write the store {} to its disk: {err}", self.root().display());
+            std::io::Error::new(kind, message)
+        })?;
         Ok(())
     }
 
@@ -346,6 +363,18 @@ impl Store {
         match self.is_read_only() {
             true => Err(Error::ReadOnly(self.root().to_path_buf())),
             false => Ok(()),
+        }
+    }
+
+    /// Fails when the disk is as good as full: programs do not always notice, or tell, that what they wrote is cut
+    /// short.
+    fn check_room(&self) -> Result<()> {
+        let stat = rustix::fs::statvfs(self.root()).map_err(std::io::Error::from)?;
+        // Some file systems do not count inodes.
+        let inodes = stat.f_files == 0 || stat.f_ffree >= LEAST_INODES;
+        match stat.f_bavail.saturating_mul(stat.f_frsize) >= LEAST_BYTES && inodes {
+            true => Ok(()),
+            false => Err(Error::Full(self.root().to_path_buf())),
         }
     }
 

@@ -78,7 +78,8 @@ fn has_version(root: &Path) -> Result<bool> {
 }
 
 fn make(root: &Path) -> Result<()> {
-    let known = |name: &std::ffi::OsStr| layout::DIRS.iter().any(|dir| name == *dir);
+    // A file system of its own has a place for what fsck finds.
+    let known = |name: &std::ffi::OsStr| name == "lost+found" || layout::DIRS.iter().any(|dir| name == *dir);
     for entry in fs::read_dir(root)? {
         if !known(&entry?.file_name()) {
             // Another process may have made the store meanwhile.

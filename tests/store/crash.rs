@@ -1,7 +1,7 @@
 //! Processes of builds that are killed at any time: the engine, and whatever it has started.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -88,14 +88,14 @@ enum End {
 }
 
 /// A project with everything that builds do, and a sign by which its processes are known.
-struct World {
-    project: Project,
+pub struct World {
+    pub project: Project,
     origin: Origin,
     mark: String,
 }
 
 impl World {
-    fn new(who: As) -> World {
+    pub fn new(who: As) -> World {
         let origin = Origin::start();
         let project =
             Project::busybox(who, &[("data/one", "1\n"), ("data/two", "2\n"), ("Raptor.toml", MANIFEST)]);
@@ -105,19 +105,22 @@ impl World {
         let layers = [
             ("first", format!("FROM base\n{marked}MKDIR /srv\nFETCH {URL}/fetched /srv/\n{}", wget("a"))),
             ("second", format!("FROM first\n{marked}COPY data /srv/data\n{}{}", wget("b"), wget("a2"))),
-            ("top", format!("FROM second\n{marked}RUN sh -c \"rm /srv/a; cp -a /srv /copy; sleep 0.02\"\n")),
+            (
+                "top",
+                format!("FROM second\n{marked}RUN sh -c \"rm /srv/a && cp -a /srv /copy && sleep 0.02\"\n"),
+            ),
             (
                 "tool",
                 format!(
                     "FROM base\n{marked}MOUNT --layers input /input\nMOUNT --file output /output/report\n\
-                     CMD \"cat /input/*/srv/b /input/raptor.json > /output/report; sleep 0.02\"\n"
+                     CMD \"cat /input/*/srv/b /input/raptor.json > /output/report && sleep 0.02\"\n"
                 ),
             ),
             (
                 "many",
                 format!(
                     "FROM base\n{marked}MOUNT --simple output /output\n\
-                     CMD \"for i in 1 2 3 4 5 6 7 8 9; do cp /bin/busybox /output/$i; done\"\n"
+                     CMD \"for i in 1 2 3 4 5 6 7 8 9; do cp /bin/busybox /output/$i || exit; done\"\n"
                 ),
             ),
         ];
@@ -129,7 +132,7 @@ impl World {
         World { project, origin, mark }
     }
 
-    fn make(&self) -> Command {
+    pub fn make(&self) -> Command {
         let mut command = self.project.command(&["make", "--json"]);
         self.origin.serves(&mut command);
         command
@@ -142,7 +145,7 @@ impl World {
     }
 
     /// What comes of it when nobody is killed.
-    fn undisturbed(&self) -> Value {
+    pub fn undisturbed(&self) -> Value {
         let ran = common::ran(self.make().output().unwrap());
         assert_eq!(ran.status, Some(0), "{}", ran.stderr);
         let report: Value = serde_json::from_str(&ran.stdout).unwrap();
@@ -150,7 +153,7 @@ impl World {
     }
 
     /// As before the first build.
-    fn forget(&self, the_lock_too: bool) {
+    pub fn forget(&self, the_lock_too: bool) {
         let mut gone = vec!["own-store", "out", "cache"];
         if the_lock_too {
             gone.push("Raptor.lock");
@@ -221,19 +224,24 @@ impl World {
 
     /// What must be true after every kill.
     fn check(&self, what: &str) {
-        let ran = self.project.run(&["store", "verify"]);
-        assert_eq!(ran.status, Some(0), "{what}:\n{}{}", ran.stdout, ran.stderr);
+        self.check_store(what);
         let store = self.project.store();
-        assert_eq!(names(&store.join("tmp")), [""; 0], "{what}");
-        assert_eq!(names(&self.project.path("tmp")), [""; 0], "{what}");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         assert!(!mounts.contains(store.to_str().unwrap()), "{what}:\n{mounts}");
     }
 
+    /// Whether what is registered is right, and no temporary file is left.
+    pub fn check_store(&self, what: &str) {
+        let ran = self.project.run(&["store", "verify"]);
+        assert_eq!(ran.status, Some(0), "{what}:\n{}{}", ran.stdout, ran.stderr);
+        assert_eq!(names(&self.project.store().join("tmp")), [""; 0], "{what}");
+        assert_eq!(names(&self.project.path("tmp")), [""; 0], "{what}");
+    }
+
     /// The next build does the rest, and cleans up.
-    fn complete(&self, expected: &Value) {
+    pub fn complete(&self, expected: &Value) {
         assert_eq!(&self.undisturbed(), expected);
-        self.check("the build that completes");
+        self.check_store("the build that completes");
         assert_eq!(names(&self.project.path("out")), ["dir", "report"]);
         assert_eq!(names(&self.project.path("out/dir")).len(), 9);
         let hidden: Vec<String> =

@@ -1,7 +1,5 @@
 //! What is removed, and what is not.
 
-use std::process::Command;
-
 use super::*;
 
 fn gc(project: &Project, args: &[&str]) -> Vec<String> {

@@ -11,6 +11,7 @@ mod common;
 mod archives;
 mod crash;
 mod damage;
+mod faults;
 mod garbage;
 mod look;
 mod origin;
@@ -19,6 +20,7 @@ mod storms;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use common::{As, Project};
 use serde_json::Value;
@@ -62,6 +64,19 @@ fn rewrite(project: &Project, path: &str, content: &str) {
 fn verify(project: &Project) {
     let ran = project.run(&["store", "verify"]);
     assert_eq!(ran.status, Some(0), "{}{}", ran.stdout, ran.stderr);
+}
+
+fn mount(args: &[&str], at: &Path) {
+    assert!(Command::new("mount").args(args).arg(at).status().unwrap().success(), "mount {args:?}");
+}
+
+/// Unmounts when dropped.
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }
 
 fn names(dir: &Path) -> Vec<String> {

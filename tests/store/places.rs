@@ -1,21 +1,6 @@
 //! Other stores: newer, read-only, below another one, full.
 
-use std::process::Command;
-
 use super::*;
-
-fn mount(args: &[&str], at: &Path) {
-    assert!(Command::new("mount").args(args).arg(at).status().unwrap().success());
-}
-
-/// Unmounts when dropped.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 #[test]
 fn newer_stores_and_other_directories_are_refused() {

@@ -1,0 +1,166 @@
+//! Disks that are full or fail: what is said, what is left, and that the same command completes afterwards.
+
+use super::crash::World;
+use super::*;
+
+/// What is said of a full disk.
+const FULL: &[&str] = &["No space left on device", "store gc"];
+
+/// Mounts something on the store's place, which becomes the directory of whoever uses it.
+fn mount_store(world: &World, who: As, args: &[&str]) -> Mounted {
+    let store = world.project.store();
+    fs::create_dir(store).unwrap();
+    mount(args, store);
+    let mounted = Mounted(store.to_path_buf());
+    let owner = if who == As::User { common::USER } else { "root" };
+    let own = Command::new("install").args(["-d", "-m", "700", "-o", owner]).arg(store).status().unwrap();
+    assert!(own.success());
+    mounted
+}
+
+/// A build that fails for want of something says so, and goes on when there is more of it. True if there was enough.
+fn starved(world: &World, expected: &Value, messages: &[&str], what: &str, relief: impl FnOnce()) -> bool {
+    let ran = common::ran(world.make().output().unwrap());
+    if ran.status == Some(0) {
+        return true;
+    }
+    assert_eq!(ran.status, Some(1), "{what}: {}", ran.stderr);
+    assert!(!ran.stderr.contains("panicked"), "{what}: {}", ran.stderr);
+    for message in messages {
+        assert!(ran.stderr.contains(message), "{what}: no `{message}` in:\n{}", ran.stderr);
+    }
+    relief();
+    world.check_store(what);
+    world.complete(expected);
+    false
+}
+
+/// Builds with more and more of something that a tmpfs has little of, until it is enough.
+fn squeeze(who: As, option: &str, plenty: &str, amounts: impl Iterator<Item = usize>, messages: &[&str]) {
+    let world = World::new(who);
+    let expected = world.undisturbed();
+    let mut starvations = 0;
+    for amount in amounts {
+        world.forget(amount % 2 == 0);
+        let option = format!("{option}{amount}");
+        let _mounted = mount_store(&world, who, &["-t", "tmpfs", "-o", &option, "tmpfs"]);
+        let relief = || mount(&["-o", &format!("remount,{plenty}")], world.project.store());
+        if starved(&world, &expected, messages, &option, relief) {
+            assert!(starvations >= 10, "{option} is enough");
+            return;
+        }
+        starvations += 1;
+    }
+    panic!("never enough");
+}
+
+#[test]
+fn no_space_at_any_point_of_a_build() {
+    squeeze(As::Root, "size=", "size=256m", (1..).map(|it| it * 1_300_000), FULL);
+}
+
+#[test]
+fn no_inodes_at_any_point_of_a_build() {
+    squeeze(As::User, "nr_inodes=", "nr_inodes=100000", (1..).map(|it| it * 30), FULL);
+}
+
+/// The disk below a file system is full, which that learns only when it writes back what it has promised to keep.
+#[test]
+fn errors_of_the_disk_at_any_point_of_a_build() {
+    let world = World::new(As::Root);
+    let expected = world.undisturbed();
+    let below = world.project.path("below");
+    fs::create_dir(&below).unwrap();
+    let mut failures = 0;
+    for megabytes in (1..).map(|it| it * 2) {
+        world.forget(true);
+        mount(&["-t", "tmpfs", "-o", "size=300m", "tmpfs"], &below);
+        let _below = Mounted(below.clone());
+        let image = Image::at(below.join("image"), "mkfs.ext4", 200 << 20);
+        let used =
+            fs::metadata(&image.0).map(|it| std::os::unix::fs::MetadataExt::blocks(&it) * 512).unwrap();
+        mount(&["-o", &format!("remount,size={}", used + (megabytes << 20))], &below);
+        let mounted = mount_store(&world, As::Root, &["-o", "loop", image.path()]);
+        let ran = common::ran(world.make().output().unwrap());
+        if ran.status == Some(0) {
+            break;
+        }
+        failures += 1;
+        let what = format!("{megabytes} MB: {}", ran.stderr);
+        assert_eq!(ran.status, Some(1), "{what}");
+        let told =
+            ["Input/output error", "Read-only file system", "No space left", "Structure needs cleaning"];
+        assert!(told.iter().any(|it| ran.stderr.contains(it)), "{what}");
+        assert!(!ran.stderr.contains("panicked"), "{what}");
+        // What was not written is lost now: as after a power cut.
+        let _mounted = mounted;
+        unmount(world.project.store());
+        mount(&["-o", "remount,size=300m"], &below);
+        let checked = Command::new("e2fsck").args(["-fy", image.path()]).output().unwrap();
+        assert!(matches!(checked.status.code(), Some(0 | 1)), "{checked:?}");
+        mount(&["-o", "loop", image.path()], world.project.store());
+        world.check_store(&what);
+        world.complete(&expected);
+    }
+    assert!(failures >= 5, "{failures}");
+}
+
+/// A file system that knows that its disk gives back other bytes than it got, and refuses them.
+#[test]
+fn what_the_disk_cannot_read_is_bad_and_mended() {
+    let world = World::new(As::Root);
+    let expected = world.undisturbed();
+    world.forget(true);
+    let image = Image::new(&world, "mkfs.btrfs", 300 << 20);
+    let _mounted = mount_store(&world, As::Root, &["-o", "loop", image.path()]);
+    world.complete(&expected);
+    let ruined = world.project.ok(&["store", "path", "second"]);
+    let ruined = Path::new(ruined.trim()).join("srv/b").canonicalize().unwrap();
+    let text = origin::body("/b");
+    assert_eq!(fs::read_to_string(&ruined).unwrap(), text);
+    unmount(world.project.store());
+    let mut bytes = fs::read(&image.0).unwrap();
+    let places: Vec<usize> = bytes
+        .windows(4096)
+        .enumerate()
+        .step_by(4096)
+        .filter(|(_, it)| text.as_bytes().starts_with(it))
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| bytes[at + 100] ^= 1);
+    fs::write(&image.0, bytes).unwrap();
+    mount(&["-o", "loop", image.path()], world.project.store());
+    let ran = world.project.run(&["store", "verify"]);
+    assert_eq!(ran.status, Some(1));
+    assert!(ran.stdout.contains("Input/output error") && ran.stdout.contains("/srv/b"), "{}", ran.stdout);
+    world.complete(&expected);
+}
+
+/// Unmounts at once, which fails while somebody uses it.
+fn unmount(at: &Path) {
+    assert!(Command::new("umount").arg(at).status().unwrap().success());
+}
+
+/// A file with a file system in it.
+struct Image(PathBuf);
+
+impl Image {
+    fn new(world: &World, mkfs: &str, size: u64) -> Image {
+        Image::at(world.project.path("image"), mkfs, size)
+    }
+
+    fn at(path: PathBuf, mkfs: &str, size: u64) -> Image {
+        // Never the file of the last one, which may still be in use.
+        let _ = fs::remove_file(&path);
+        fs::File::create(&path).unwrap().set_len(size).unwrap();
+        let made =
+            Command::new(mkfs).arg("-q").arg(&path).output().expect("e2fsprogs, xfsprogs, btrfs-progs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Image(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
