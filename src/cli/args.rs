@@ -103,6 +103,11 @@ pub enum Command {
     /// Build a target or derivation and print its store path
     Realize(Realize),
     /// Run a container of a target
+    ///
+    /// Builds the target, and runs its ENTRYPOINT (else `/bin/sh -c`) with the arguments given (else its CMD) on the
+    /// files and the network of the host. `raptor run TARGET sh` is a shell. Whatever it changes in its root is
+    /// thrown away, unless there is a state directory. The exit status is that of the program, or 128 and the number
+    /// of the signal that ended it. Signals to raptor are passed on to the program.
     #[command(visible_alias = "r")]
     Run(Run),
     /// Print what targets are built on
@@ -288,9 +293,38 @@ pub struct Realize {
     pub timings: Timings,
 }
 
+/// What becomes of a state that was made on other layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Stale {
+    /// Nothing: it is an error
+    Fail,
+    /// It is laid over the layers as they are now
+    Keep,
+    /// It is thrown away
+    Drop,
+}
+
+/// The network of a container.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ContainerNetwork {
+    /// Loopback, nobody listens
+    None,
+    /// The host's
+    Host,
+}
+
+/// A variable of `-e`.
+fn parse_variable(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=').unwrap_or((text, "")) {
+        ("", _) => Err("a variable needs a name".to_owned()),
+        (name, value) => Ok((name.to_owned(), value.to_owned())),
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct Run {
     /// The module
+    #[arg(value_hint = ValueHint::FilePath)]
     pub target: String,
     /// Give a mount its source
     #[arg(short = 'M', long, num_args = 2, value_names = ["NAME", "SOURCE"])]
@@ -305,12 +339,21 @@ pub struct Run {
     #[arg(short = 'O', long, value_name = "SOURCE")]
     pub output: Option<String>,
     /// Set a variable; without a value it is empty
-    #[arg(short, long, value_name = "KEY=VALUE")]
-    pub env: Vec<String>,
-    /// Keep changes of the root in this directory
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = parse_variable)]
+    pub env: Vec<(String, String)>,
+    /// Keep changes of the root in this directory, from run to run
     #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
-    /// Instead of the target's CMD
+    /// What to do with a state that was made on other layers
+    #[arg(long, value_name = "WHAT", default_value = "fail", requires = "state_dir")]
+    pub stale_state: Stale,
+    /// Network of the container
+    #[arg(long, value_name = "NETWORK", default_value = "host")]
+    pub network: ContainerNetwork,
+    /// With -n: print what would be run as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Instead of the target's CMD; after `--` if one begins with a hyphen
     #[arg(value_name = "ARG")]
     pub args: Vec<String>,
     #[command(flatten)]

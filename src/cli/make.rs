@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::args::Make;
+use super::args::{Make, Stale};
 use super::errors::CliError;
-use super::project::Project;
+use super::project::{Evaluated, Project};
 use super::run::{self, Container};
 use super::session::{KeptGoal, Session};
+use super::state::StateDir;
 use super::ui::Ui;
 use crate::derivation::DrvId;
-use crate::eval::{Job, Planned};
+use crate::eval::{Job, JobMount, Planned, Stack};
+use crate::sandbox::Network;
+use crate::schedule::Realization;
 use crate::store::{Placed, Store};
 
 /// What the command line asks for.
@@ -63,50 +67,108 @@ pub fn main(session: &Session, args: &Make) -> Result<ExitCode, CliError> {
             Planned::Impure { stack, mounts, .. } => goals.extend(run::goals(stack, mounts)),
         }
     }
-    let built = session.realize(&project, &evaluated, &goals)?;
+    for (job, plan) in jobs.iter().zip(&planned) {
+        if let Planned::Impure { mounts, .. } = plan {
+            run::check_mounts(session, &project, job, mounts)?;
+        }
+    }
+    let (built, mut failed) = session.realize_most(&project, &evaluated, &goals)?;
     for (name, top) in wanted.builds.iter().zip(&layers) {
         session.keep(&project, &evaluated, &built, &KeptGoal { target: name, id: top.id, placed: None })?;
     }
-    let (store, realization) = &built;
+    let making = Making { session, project: &project, evaluated: &evaluated, built: &built };
     let mut results = BTreeMap::new();
     for (job, plan) in jobs.iter().zip(&planned) {
-        match plan {
-            Planned::Pure { run, output } => {
-                let hash = realization.outputs.get(run).and_then(|it| it.0.last());
-                let Some(hash) = hash else { continue };
-                let dest = std::path::absolute(project.output(output))?;
-                place(&session.ui, store, &Placed::of(*hash), &dest, output)?;
-                let goal = KeptGoal { target: &job.name, id: *run, placed: Some(&dest) };
-                session.keep(&project, &evaluated, &built, &goal)?;
-                results
-                    .insert(job.name.clone(), json!({ "output": dest.display().to_string(), "hash": hash }));
-            }
+        let go_on = session.global.keep_going && !session.cancel.load(Ordering::Relaxed);
+        let made = match plan {
+            Planned::Pure { run, output } => making.output(job, *run, output),
+            // These have effects, so they wait for everything to be well.
+            Planned::Impure { .. } if failed.is_some() && !go_on => continue,
             Planned::Impure { reason, stack, argv, mounts } => {
-                session.ui.info(&format!("job {} always runs: {reason}", job.name));
-                for (idx, id) in run::goals(stack, mounts).into_iter().enumerate() {
-                    let target = format!("{} ({idx})", job.name);
-                    session.keep(
-                        &project,
-                        &evaluated,
-                        &built,
-                        &KeptGoal { target: &target, id, placed: None },
-                    )?;
-                }
-                let container =
-                    Container { stack, argv, mounts, env: &job.env, state_dir: project.state_dir(&job.name) };
-                let status = run::execute(session, &project, store, realization, &container)?;
-                if status != 0 {
-                    return Err(CliError::Other(format!("job {} ended with status {status}", job.name)));
-                }
-                results.insert(job.name.clone(), json!({ "status": status }));
+                making.impure(job, reason, stack, argv, mounts)
             }
+        };
+        match made {
+            Ok(Some(result)) => drop(results.insert(job.name.clone(), result)),
+            // What it needs has failed, which is told at the end.
+            Ok(None) => {}
+            Err(err) if failed.is_some() => err.report(&session.ui),
+            Err(err) if go_on => failed = Some(err),
+            Err(err) => return Err(err),
         }
     }
+    let (_, realization) = &built;
     if args.json {
         let report = json!({ "jobs": results, "built": realization.built, "reused": realization.reused });
         writeln!(std::io::stdout(), "{report}")?;
     }
+    if let Some(failed) = failed {
+        return Err(failed);
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What jobs are finished with, after everything that they need was built or has failed.
+struct Making<'a> {
+    session: &'a Session,
+    project: &'a Project,
+    evaluated: &'a Evaluated<'a>,
+    built: &'a (Store, Realization),
+}
+
+impl Making<'_> {
+    /// Puts the output of a pure job into its place; None if it was not built.
+    fn output(&self, job: &Job, run: DrvId, output: &Path) -> Result<Option<Value>, CliError> {
+        let (store, realization) = self.built;
+        let Some(hash) = realization.outputs.get(&run).and_then(|it| it.0.last()) else { return Ok(None) };
+        let dest = std::path::absolute(self.project.output(output))?;
+        place(&self.session.ui, store, &Placed::of(*hash), &dest, output)?;
+        self.keep(&job.name, run, Some(&dest))?;
+        Ok(Some(json!({ "output": dest.display().to_string(), "hash": hash })))
+    }
+
+    /// Runs a job that works on the host; None if what it needs was not built.
+    fn impure(
+        &self,
+        job: &Job,
+        reason: &str,
+        stack: &Stack,
+        argv: &[String],
+        mounts: &[JobMount],
+    ) -> Result<Option<Value>, CliError> {
+        let (store, realization) = self.built;
+        let goals = run::goals(stack, mounts);
+        if !goals.iter().all(|id| realization.outputs.contains_key(id)) {
+            return Ok(None);
+        }
+        self.session.ui.info(&format!("job {} always runs: {reason}", job.name));
+        for (idx, id) in goals.into_iter().enumerate() {
+            self.keep(&format!("{} ({idx})", job.name), id, None)?;
+        }
+        let state = self.project.state_dir(&job.name).as_deref().map(StateDir::open).transpose()?;
+        let container = Container {
+            target: &job.name,
+            stack,
+            argv,
+            mounts,
+            env: &job.env,
+            state,
+            stale: Stale::Fail,
+            network: Network::Host,
+        };
+        let ended = run::execute(self.session, self.project, store, realization, container)?;
+        if ended.status == 0 {
+            return Ok(Some(json!({ "status": 0 })));
+        }
+        if ended.asked {
+            self.session.cancel.store(true, Ordering::Relaxed);
+        }
+        Err(CliError::Other(format!("job {} ended with status {}", job.name, ended.status)))
+    }
+
+    fn keep(&self, target: &str, id: DrvId, placed: Option<&Path>) -> Result<(), CliError> {
+        self.session.keep(self.project, self.evaluated, self.built, &KeptGoal { target, id, placed })
+    }
 }
 
 fn wanted(project: &Project, targets: &[String]) -> Result<Wanted, CliError> {

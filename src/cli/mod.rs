@@ -12,7 +12,9 @@ mod progress;
 mod project;
 mod report;
 mod session;
+mod signals;
 mod snippet;
+mod state;
 mod ui;
 mod usage;
 
@@ -41,9 +43,6 @@ use clap::Parser;
 use args::{Cli, Command};
 pub use errors::CliError;
 
-/// Status of an interrupted command, as shells report SIGINT.
-const INTERRUPTED: u8 = 130;
-
 /// Runs one command; `argv` starts with the program's name.
 pub fn main(argv: Vec<OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(&argv) {
@@ -55,11 +54,14 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     };
     let ui = Arc::new(ui::Ui::new(&cli.global));
     let cancel = Arc::new(AtomicBool::new(false));
-    if let Err(err) = watch_signals(&cancel) {
-        ui.error(&format!("cannot watch for signals: {err}"));
-        return ExitCode::FAILURE;
-    }
-    let session = session::Session::new(cli.global, ui.clone(), cancel.clone());
+    let signals = match signals::Signals::watch(cancel.clone()) {
+        Ok(signals) => signals,
+        Err(err) => {
+            ui.error(&format!("cannot watch for signals: {err}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let session = session::Session::new(cli.global, ui.clone(), cancel.clone(), signals);
     let timings = cli.command.timings().cloned();
     if let Err(err) = report::check_place(timings.as_ref().and_then(|it| it.timings.as_deref())) {
         err.report(&ui);
@@ -89,7 +91,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         }
         Err(_) if cancel.load(Ordering::Relaxed) => {
             ui.error("interrupted");
-            (ExitCode::from(INTERRUPTED), report::Status::Interrupted)
+            (ExitCode::from(signals::INTERRUPTED), report::Status::Interrupted)
         }
         Err(err) => {
             err.report(&ui);
@@ -104,25 +106,4 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
             if status == report::Status::Done { ExitCode::FAILURE } else { code }
         }
     }
-}
-
-/// The first SIGINT, SIGTERM or SIGHUP asks for an orderly end, the second does not wait for it.
-fn watch_signals(cancel: &Arc<AtomicBool>) -> std::io::Result<()> {
-    let ignored = ignored_signals();
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        // `nohup` and shells that start us in the background mean it.
-        if ignored & (1 << (signal - 1)) != 0 {
-            continue;
-        }
-        signal_hook::flag::register_conditional_shutdown(signal, i32::from(INTERRUPTED), cancel.clone())?;
-        signal_hook::flag::register(signal, cancel.clone())?;
-    }
-    Ok(())
-}
-
-/// Signals that this process was started to ignore, as a mask; see proc(5), `SigIgn`.
-fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|it| u64::from_str_radix(it.trim(), 16).ok()).unwrap_or(0)
 }

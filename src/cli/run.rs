@@ -1,52 +1,81 @@
 //! `raptor run`: a container of a target, on the host's files and network.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use raptor_lang::program::ModuleId;
 use raptor_lang::stmt::MountKind;
+use serde_json::json;
 
-use super::args::Run;
+use super::args::{ContainerNetwork, Run, Stale};
 use super::errors::CliError;
 use super::project::Project;
 use super::session::{Session, absolute};
+use super::state::StateDir;
 use crate::derivation::DrvId;
 use crate::eval::{Job, JobMount, Stack};
-use crate::sandbox::{self, Capture, InteractRequest, Launcher, Mount, MountSource, Network, Request};
+use crate::sandbox::{
+    self, Caller, Capture, InteractRequest, Launcher, Mount, MountSource, Network, Report, Request,
+};
 use crate::schedule::{self, Realization};
 use crate::store::Store;
 use crate::tree::TreeHash;
 
 /// A container to run.
 pub struct Container<'a> {
+    /// What the user calls it.
+    pub target: &'a str,
     pub stack: &'a Stack,
     pub argv: &'a [String],
     pub mounts: &'a [JobMount],
     pub env: &'a BTreeMap<String, String>,
-    pub state_dir: Option<PathBuf>,
+    pub state: Option<StateDir>,
+    pub stale: Stale,
+    pub network: Network,
+}
+
+/// How a container ended.
+pub struct Ended {
+    /// Exit status, or 128 and the signal.
+    pub status: i32,
+    /// The user has asked it to end, by a signal.
+    pub asked: bool,
 }
 
 pub fn main(session: &Session, args: &Run) -> Result<ExitCode, CliError> {
+    if args.json && !session.global.no_act {
+        return Err(CliError::Usage("--json needs -n: standard output is the program's".to_owned()));
+    }
     let project = Project::open(session, std::slice::from_ref(&args.target))?;
     let job = job(&project, args)?;
     let (evaluated, (stack, argv, mounts)) =
         project.evaluate(session, |evaluator| evaluator.host_job(&job))?;
     let goals = goals(&stack, &mounts);
+    check_mounts(session, &project, &job, &mounts)?;
     if session.global.no_act {
-        session.ui.info(&format!("would run {}", argv.join(" ")));
+        would_run(session, &project, args, &argv, &mounts)?;
         return Ok(ExitCode::SUCCESS);
     }
+    let state = args.state_dir.as_deref().map(StateDir::open).transpose()?;
     let (store, realization) = session.realize(&project, &evaluated, &goals)?;
     let container = Container {
+        target: &args.target,
         stack: &stack,
         argv: &argv,
         mounts: &mounts,
         env: &job.env,
-        state_dir: args.state_dir.clone(),
+        state,
+        stale: args.stale_state,
+        network: match args.network {
+            ContainerNetwork::None => Network::None,
+            ContainerNetwork::Host => Network::Host,
+        },
     };
-    let status = execute(session, &project, &store, &realization, &container)?;
-    Ok(ExitCode::from(u8::try_from(status).unwrap_or(1)))
+    let ended = execute(session, &project, &store, &realization, container)?;
+    Ok(ExitCode::from(u8::try_from(ended.status).unwrap_or(1)))
 }
 
 fn job(project: &Project, args: &Run) -> Result<Job, CliError> {
@@ -57,17 +86,13 @@ fn job(project: &Project, args: &Run) -> Result<Job, CliError> {
     for (name, source) in named.chain(short).chain(args.output.iter().map(|it| ("output", it))) {
         sources.entry(name.to_owned()).or_default().push(project.job_input(source));
     }
-    let env = args.env.iter().map(|it| match it.split_once('=') {
-        Some((key, value)) => (key.to_owned(), value.to_owned()),
-        None => (it.clone(), String::new()),
-    });
     Ok(Job {
         name: args.target.clone(),
         target: ModuleId { with: args.with.parameters(), ..project.module(&args.target)? },
         sources,
         entrypoint: None,
         args: (!args.args.is_empty()).then(|| args.args.clone()),
-        env: env.collect(),
+        env: args.env.iter().cloned().collect(),
         stateful: true,
     })
 }
@@ -78,23 +103,107 @@ pub fn goals(stack: &Stack, mounts: &[JobMount]) -> Vec<DrvId> {
     stack.last().into_iter().chain(inputs).map(|it| it.id).collect()
 }
 
-/// Runs a container with raptor's own standard streams; gives its status.
+/// Prints what would be run.
+fn would_run(
+    session: &Session,
+    project: &Project,
+    args: &Run,
+    argv: &[String],
+    mounts: &[JobMount],
+) -> Result<(), CliError> {
+    if !args.json {
+        session.ui.info(&format!("would run {}", argv.join(" ")));
+        return Ok(());
+    }
+    let mut shown = Vec::new();
+    for mount in mounts {
+        let sources = match &mount.host {
+            Some(path) => vec![absolute(&project.output(path))?.display().to_string()],
+            None => mount.targets.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        let readonly = mount.readonly || mount.host.is_none();
+        shown.push(
+            json!({ "name": mount.name, "dest": mount.dest, "sources": sources, "readonly": readonly }),
+        );
+    }
+    let plan = json!({
+        "target": args.target,
+        "argv": argv,
+        "env": args.env.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "mounts": shown,
+        "network": match args.network {
+            ContainerNetwork::None => "none",
+            ContainerNetwork::Host => "host",
+        },
+        "state_dir": args.state_dir.as_deref().map(absolute).transpose()?,
+    });
+    writeln!(std::io::stdout(), "{plan}")?;
+    Ok(())
+}
+
+/// Finds what is wrong with host paths before anything is built for them.
+pub fn check_mounts(
+    session: &Session,
+    project: &Project,
+    job: &Job,
+    mounts: &[JobMount],
+) -> Result<(), CliError> {
+    for (name, _) in job.sources.iter().filter(|(_, sources)| !sources.is_empty()) {
+        if !mounts.iter().any(|it| it.name == *name) {
+            session.ui.warning(&format!("{} has no mount `{name}`: its source is not used", job.name));
+        }
+    }
+    for mount in mounts {
+        if let Some(path) = &mount.host {
+            check_source(mount, &absolute(&project.output(path))?)?;
+        }
+    }
+    Ok(())
+}
+
+fn check_source(mount: &JobMount, path: &Path) -> Result<(), CliError> {
+    let wrong = |why: &str, hint: Option<&str>| {
+        let message = format!("mount `{}`: {} {why}", mount.name, path.display());
+        Err(CliError::Named { message, hint: hint.map(str::to_owned) })
+    };
+    match std::fs::metadata(path) {
+        Ok(meta) if mount.kind == MountKind::File && meta.is_dir() => {
+            wrong("is a directory", Some("a mount with --file takes a file"))
+        }
+        Ok(_) => Ok(()),
+        Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+            wrong(&format!("cannot be used: {err}"), None)
+        }
+        Err(_) if path.symlink_metadata().is_ok() => wrong("is a link to nowhere", None),
+        Err(_) if mount.readonly => {
+            wrong("does not exist", Some("only what can be written to is made if it is missing"))
+        }
+        Err(_) if path.parent().is_some_and(Path::is_dir) => Ok(()),
+        Err(_) => wrong("does not exist, nor does its directory", Some("make the directory first")),
+    }
+}
+
+/// Runs a container with raptor's own standard streams.
 pub fn execute(
     session: &Session,
     project: &Project,
     store: &Store,
     realization: &Realization,
-    container: &Container<'_>,
-) -> Result<i32, CliError> {
+    container: Container<'_>,
+) -> Result<Ended, CliError> {
     let mut mounts = Vec::new();
     for mount in container.mounts {
         host_mount(project, realization, mount, &mut mounts)?;
     }
+    // In whatever order they are written, one must not cover another that lies in it.
+    mounts.sort_by_key(|it| Path::new(&it.dest).components().count());
+    let lower = trees(realization, container.stack);
     let work = store.work_dir()?;
-    let (dir, capture) = match &container.state_dir {
-        Some(dir) => {
-            fs_err::create_dir_all(dir)?;
-            (absolute(dir)?, Capture::Keep)
+    let mut state = container.state;
+    let (dir, capture) = match &mut state {
+        Some(state) => {
+            state.accept(container.target, &lower, container.stale)?;
+            (state.path().to_path_buf(), Capture::Keep)
         }
         None => {
             let dir = work.path().join("sandbox");
@@ -105,12 +214,12 @@ pub fn execute(
     let request = Request {
         trees: store.trees(),
         work: dir.clone(),
-        lower: trees(realization, container.stack),
+        lower,
         capture,
         mounts,
         run_files: BTreeMap::new(),
         steps: Vec::new(),
-        network: Network::Host,
+        network: container.network,
         epoch: container.stack.last().map_or(crate::eval::DEFAULT_EPOCH, |it| it.epoch),
     };
     let mut env = container.env.clone();
@@ -118,12 +227,26 @@ pub fn execute(
         env.entry("TERM".to_owned()).or_insert(term);
     }
     let interaction = InteractRequest { request, argv: container.argv.to_vec(), env, cwd: "/".to_owned() };
-    let launcher = Launcher::current();
-    let outcome = sandbox::interact(&launcher, &interaction, None, &session.cancel, &mut |_| {});
+    let result = interact(session, &interaction, state.as_ref());
     if capture == Capture::Discard {
-        sandbox::remove(&launcher, &dir)?;
+        sandbox::remove(&Launcher::current(), &dir)?;
     }
-    Ok(outcome?.status)
+    result
+}
+
+fn interact(
+    session: &Session,
+    interaction: &InteractRequest,
+    state: Option<&StateDir>,
+) -> Result<Ended, CliError> {
+    let passing = session.signals.pass()?;
+    let caller = Caller { signals: Some(passing.received()), held: state.map(StateDir::lock) };
+    let result = sandbox::interact(&Launcher::current(), interaction, &caller, &session.cancel, &mut |_| {});
+    if let Err(sandbox::Error::Cancelled) = result {
+        session.cancel.store(true, Ordering::Relaxed);
+    }
+    let Report { status, .. } = result?;
+    Ok(Ended { status, asked: passing.asked_to_end() })
 }
 
 /// Trees of a stack, bottom first.

@@ -9,6 +9,7 @@ use super::args::Global;
 use super::errors::{CliError, failed_statement};
 use super::progress::Watch;
 use super::project::{Evaluated, Project};
+use super::signals::Signals;
 use super::ui::Ui;
 use crate::derivation::DrvId;
 use crate::fetch::debian::mirror::{self, Mirror, MirrorError};
@@ -35,14 +36,15 @@ pub struct Session {
     /// Sees what the builds of this invocation do.
     pub watch: Watch,
     pub cancel: Arc<AtomicBool>,
+    pub signals: Signals,
     /// Opened once: what it notes as used stays until this command ends.
     store: OnceLock<Store>,
 }
 
 impl Session {
-    pub fn new(global: Global, ui: Arc<Ui>, cancel: Arc<AtomicBool>) -> Session {
+    pub fn new(global: Global, ui: Arc<Ui>, cancel: Arc<AtomicBool>, signals: Signals) -> Session {
         let watch = Watch::new(&ui);
-        Session { global, ui, watch, cancel, store: OnceLock::new() }
+        Session { global, ui, watch, cancel, signals, store: OnceLock::new() }
     }
 
     /// Opens the store and clears away what killed builds left in it.
@@ -132,6 +134,19 @@ impl Session {
         evaluated: &Evaluated<'_>,
         goals: &[DrvId],
     ) -> Result<(Store, Realization), CliError> {
+        match self.realize_most(project, evaluated, goals)? {
+            (built, None) => Ok(built),
+            (_, Some(failed)) => Err(failed),
+        }
+    }
+
+    /// The same; if some failed, what became of the others comes with the error.
+    pub fn realize_most(
+        &self,
+        project: &Project,
+        evaluated: &Evaluated<'_>,
+        goals: &[DrvId],
+    ) -> Result<((Store, Realization), Option<CliError>), CliError> {
         let store = self.store()?;
         for id in evaluated.evaluator.closure(goals) {
             if let Some(derivation) = evaluated.evaluator.derivations.get(&id) {
@@ -161,8 +176,9 @@ impl Session {
             recorded: &by_others,
         };
         let mirror = project.mirror_setting();
-        let result = self.realize_with(&store, &request, mirror.as_deref(), self.may_record());
-        let realization = result.map_err(|failures| {
+        let (realization, failures) =
+            self.realize_most_with(&store, &request, mirror.as_deref(), self.may_record());
+        let failed = (!failures.is_empty()).then(|| {
             let evaluator = &evaluated.evaluator;
             let places = failures
                 .iter()
@@ -171,13 +187,13 @@ impl Session {
                 })
                 .collect();
             CliError::Failed { failures, places }
-        })?;
+        });
         let recorded = recorded.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if !recorded.is_empty() {
+        if failed.is_none() && !recorded.is_empty() {
             let order = evaluated.evaluator.closure(goals);
             schedule::remember_recorded(&store, &evaluated.evaluator.derivations, &order, &recorded)?;
         }
-        Ok((store, realization))
+        Ok(((store, realization), failed))
     }
 
     /// Realizes derivations.
@@ -188,11 +204,27 @@ impl Session {
         mirror: Option<&str>,
         record: bool,
     ) -> Result<Realization, Vec<schedule::Failure>> {
-        let client = self.client_of().map_err(|err| {
-            let failed =
-                |id: &DrvId| schedule::Failure { id: *id, name: "set-up".to_owned(), error: err.into() };
-            goals.goals.first().map(failed).into_iter().collect::<Vec<_>>()
-        })?;
+        match self.realize_most_with(store, goals, mirror, record) {
+            (realization, failures) if failures.is_empty() => Ok(realization),
+            (_, failures) => Err(failures),
+        }
+    }
+
+    fn realize_most_with(
+        &self,
+        store: &Store,
+        goals: &Goals<'_>,
+        mirror: Option<&str>,
+        record: bool,
+    ) -> (Realization, Vec<schedule::Failure>) {
+        let client = match self.client_of() {
+            Ok(client) => client,
+            Err(err) => {
+                let failed =
+                    |id: &DrvId| schedule::Failure { id: *id, name: "set-up".to_owned(), error: err.into() };
+                return (Realization::default(), goals.goals.first().map(failed).into_iter().collect());
+            }
+        };
         let jobs = self.global.jobs.or_else(|| std::thread::available_parallelism().ok());
         let find_mirror = || discover_mirror(mirror);
         let times = self.times(store);

@@ -44,6 +44,8 @@ pub struct JobInput {
 /// A mount of a job that must run on the host's own files.
 #[derive(Clone, Debug)]
 pub struct JobMount {
+    /// What the container calls it.
+    pub name: String,
     /// Where the container sees it.
     pub dest: String,
     /// simple, file, layers or overlay.
@@ -312,6 +314,7 @@ impl Evaluator<'_> {
                 continue;
             }
             let mut planned = JobMount {
+                name: it.name.value.clone(),
                 dest: it.path.value.clone(),
                 kind: it.kind,
                 host: None,

@@ -17,6 +17,7 @@ use crate::tree::{self, Owner};
 /// Makes the layer and the outputs canonical and hashes them.
 pub(super) fn take(request: &Request, ground: &Ground, notes: OwnedFd) -> Result<Report, Fault> {
     ground::clear_scratch()?;
+    let notes = Notes::read(notes)?;
     let outputs = outputs(request)?;
     let upper = Path::new("w/upper");
     let layer = match request.capture {
@@ -25,11 +26,11 @@ pub(super) fn take(request: &Request, ground: &Ground, notes: OwnedFd) -> Result
             None
         }
         Capture::Keep => {
-            unmake_mount_points(notes)?;
+            unmake_mount_points(&notes)?;
             None
         }
         Capture::Layer => {
-            unmake_mount_points(notes)?;
+            unmake_mount_points(&notes)?;
             let lower = merged_view(ground)?;
             canonical::layer(upper, lower.as_deref(), request.epoch)?;
             Some(tree::hash_tree(upper, Owner::AsSeen).map_err(Trouble::from)?)
@@ -40,7 +41,7 @@ pub(super) fn take(request: &Request, ground: &Ground, notes: OwnedFd) -> Result
         let work = fs::File::open("w").map_err(Trouble::from)?;
         rustix::fs::syncfs(&work).context(|| "cannot write the result to disk")?;
     }
-    Ok(Report { layer, outputs })
+    Ok(Report { layer, outputs, status: notes.status })
 }
 
 fn outputs(request: &Request) -> Result<BTreeMap<String, tree::TreeInfo>, Fault> {
@@ -73,10 +74,7 @@ fn merged_view(ground: &Ground) -> Result<Option<PathBuf>, Trouble> {
 }
 
 /// Removes from the upper dir what was made only to be mounted on.
-fn unmake_mount_points(notes: OwnedFd) -> Result<(), Trouble> {
-    let mut file = std::fs::File::from(notes);
-    std::io::Seek::rewind(&mut file).context(|| "notes")?;
-    let notes: Notes = serde_json::from_reader(std::io::BufReader::new(file)).context(|| "notes")?;
+fn unmake_mount_points(notes: &Notes) -> Result<(), Trouble> {
     for path in notes.made.iter().rev() {
         let Some((dir, name)) = open_parent(path)? else { continue };
         let Ok(stat) = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };

@@ -18,6 +18,9 @@ pub enum Error {
         /// How.
         failure: StepFailure,
     },
+    /// The program of an interactive sandbox does not run: one sentence that names it.
+    #[error("{0}")]
+    NotStarted(String),
     /// An output file is still empty after all steps.
     #[error("the output `{0}` was not written")]
     EmptyOutput(String),

@@ -63,6 +63,16 @@ pub fn check_host() -> Result<(), Error> {
     Ok(())
 }
 
+/// In words, whose ids files have that a sandbox of the calling user wrote. They mean nothing to others.
+pub fn ids_on_disk() -> Result<String, Error> {
+    Ok(match plan()? {
+        IdPlan::Root => "those seen inside".to_owned(),
+        IdPlan::Sub { uid, gid, uids, gids } => {
+            format!("user {uid} and {} up, group {gid} and {} up", uids.first, gids.first)
+        }
+    })
+}
+
 /// A hint for failures that a security module causes.
 pub(super) fn restriction_hint() -> &'static str {
     let path = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns";

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use fs_err as fs;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Fault, StepFailure, Trouble};
@@ -15,14 +16,14 @@ use super::ids::IdMap;
 use super::program::{self, Program, Streams};
 use super::request::{Event, Request, Step};
 use super::root::{self, Root};
-use super::wire::{Channel, Reply, Stdio};
+use super::wire::{Channel, Deliver, Reply, Stdio};
 use super::{base_env, debs, files, images, network};
 
 /// Everything that init needs, from before it was born.
 pub(super) struct Life<'a> {
     pub request: &'a Request,
     pub kind: Stdio,
-    /// Standard streams of the last step, for [`Stdio::Inherited`].
+    /// Standard streams of the last step and its control channel, unless [`Stdio::Captured`].
     pub stdio: &'a [OwnedFd],
     pub engine: &'a Channel,
     pub map: IdMap,
@@ -38,6 +39,16 @@ pub(super) struct Notes {
     pub made: Vec<PathBuf>,
     /// Those that a package or file step has asked for too, with mode, user and group.
     pub wanted: BTreeMap<PathBuf, (u32, u32, u32)>,
+    /// Exit status of an interactive program, or 128 and its signal.
+    pub status: i32,
+}
+
+impl Notes {
+    pub fn read(file: OwnedFd) -> Result<Notes, Trouble> {
+        let mut file = std::fs::File::from(file);
+        std::io::Seek::rewind(&mut file).context(|| "notes")?;
+        serde_json::from_reader(std::io::BufReader::new(file)).context(|| "notes")
+    }
 }
 
 /// Lives; the result is the exit status: 1 after telling the engine what failed.
@@ -62,6 +73,8 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
     // Programs must not look into this process, which can do more than they.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context(|| "prctl")?;
 
+    let console = program::Console::new(kind, stdio, engine)?;
+    let mut status = 0;
     let mut steps = Steps { request, root: &root, wanted: BTreeMap::new() };
     for (idx, step) in request.steps.iter().enumerate() {
         // A pipe for each step, which the engine gets with the news of the step: so it can tell whose output it is.
@@ -69,20 +82,20 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
         let gone = || "the engine is gone";
         engine.send(&Reply::Event(Event::StepStarted { idx }), &[outside.as_fd()]).context(gone)?;
         drop(outside);
-        let streams = match kind {
-            _ if idx + 1 < request.steps.len() => Streams::Output,
-            Stdio::Captured => Streams::Output,
-            Stdio::Inherited => Streams::Given(stdio),
-            Stdio::Terminal { rows, columns } => Streams::Terminal { rows, columns, engine },
-        };
-        let result = steps.run(step, streams, &inside);
+        let interactive = console.as_ref().filter(|_| idx + 1 == request.steps.len());
+        let result = steps.run(step, interactive.map_or(Streams::Output(&inside), Streams::Caller));
         kill_programs();
-        result.map_err(|failure| Fault::Step { idx, failure })?;
+        // The end of an interactive program is no failure, whatever it is.
+        status = match result {
+            Err(StepFailure::Exit(status)) if interactive.is_some() => status,
+            Err(StepFailure::Signal(signal)) if interactive.is_some() => 128 + signal,
+            result => result.map(|()| 0).map_err(|failure| Fault::Step { idx, failure })?,
+        };
         engine.send(&Reply::Event(Event::StepDone { idx }), &[]).context(gone)?;
     }
     let wanted = steps.wanted;
     let file = std::fs::File::from(notes);
-    serde_json::to_writer(file, &Notes { made: root.made, wanted }).context(|| "notes")?;
+    serde_json::to_writer(file, &Notes { made: root.made, wanted, status }).context(|| "notes")?;
     Ok(())
 }
 
@@ -102,14 +115,18 @@ struct Steps<'a> {
 }
 
 impl Steps<'_> {
-    fn run(&mut self, step: &Step, streams: Streams<'_>, output: &OwnedFd) -> Result<(), StepFailure> {
+    fn run(&mut self, step: &Step, streams: Streams<'_>) -> Result<(), StepFailure> {
         let done = match step {
             Step::Run { argv, env, cwd } => {
                 let mut all = base_env();
                 all.insert("SOURCE_DATE_EPOCH".into(), self.request.epoch.to_string());
                 all.extend(env.iter().map(|(k, v)| (k.clone(), v.clone())));
                 let program = Program { argv, env: &all, cwd };
-                return wait(program::start(&program, streams, output)?);
+                let started = program::start(&program, streams)?;
+                return match streams {
+                    Streams::Output(_) => wait(started),
+                    Streams::Caller(console) => attend(started, &console.control),
+                };
             }
             Step::Workdir { path } => match fs::metadata(path) {
                 Ok(meta) if meta.is_dir() => Ok(()),
@@ -148,17 +165,66 @@ impl Steps<'_> {
 /// Waits for a program, and reaps whoever else dies meanwhile.
 fn wait(program: Pid) -> Result<(), StepFailure> {
     loop {
-        match rustix::process::wait(WaitOptions::empty()) {
-            Ok(Some((pid, status))) if pid == program => {
-                return match (status.exit_status(), status.terminating_signal()) {
-                    (Some(0), _) => Ok(()),
-                    (Some(code), _) => Err(StepFailure::Exit(code)),
-                    (None, signal) => Err(StepFailure::Signal(signal.unwrap_or_default())),
-                };
-            }
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(err) => return Err(StepFailure::Message(format!("cannot wait for the program: {err}"))),
+        if let Some((pid, status)) = reap(WaitOptions::empty())?
+            && pid == program
+        {
+            return ended(status);
         }
+    }
+}
+
+/// The same, and passes on the signals that the engine has for the program.
+fn attend(program: Pid, control: &Channel) -> Result<(), StepFailure> {
+    let problem = |err: std::io::Error| StepFailure::Message(format!("cannot wait for the program: {err}"));
+    let (news, tell) = std::os::unix::net::UnixStream::pair().map_err(problem)?;
+    news.set_nonblocking(true).map_err(problem)?;
+    signal_hook::low_level::pipe::register(Signal::CHILD.as_raw(), tell).map_err(problem)?;
+    loop {
+        while let Some((pid, status)) = reap(WaitOptions::NOHANG)? {
+            if pid == program {
+                return ended(status);
+            }
+        }
+        let mut fds = [PollFd::new(control, PollFlags::IN), PollFd::new(&news, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(err) => return Err(problem(err.into())),
+        }
+        let [told, _] = fds.map(|fd| !fd.revents().is_empty());
+        // Bytes only say that it is time to look; so one read is enough, and none to read is fine.
+        let _ = rustix::io::read(&news, &mut [0; 64]);
+        if told {
+            match control.receive::<Deliver>().map_err(problem)? {
+                Some((message, _)) => deliver(program, &message),
+                // The engine is gone, and so are we soon.
+                None => return wait(program),
+            }
+        }
+    }
+}
+
+/// Passes a signal on to a program that is not yet reaped.
+fn deliver(program: Pid, message: &Deliver) {
+    let Some(signal) = Signal::from_named_raw(message.signal) else { return };
+    // It may be about to end; then the signal is not needed any more.
+    let _ = match message.group {
+        true => rustix::process::kill_process_group(program, signal),
+        false => rustix::process::kill_process(program, signal),
+    };
+}
+
+fn reap(options: WaitOptions) -> Result<Option<(Pid, WaitStatus)>, StepFailure> {
+    match rustix::process::wait(options) {
+        Err(Errno::INTR) => Ok(None),
+        result => result.map_err(|err| StepFailure::Message(format!("cannot wait for the program: {err}"))),
+    }
+}
+
+fn ended(status: WaitStatus) -> Result<(), StepFailure> {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(0), _) => Ok(()),
+        (Some(code), _) => Err(StepFailure::Exit(code)),
+        (None, signal) => Err(StepFailure::Signal(signal.unwrap_or_default())),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,17 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::console::{Caller, Console};
 use super::entry::{ARGUMENT, job_file};
 use super::error::{Error, StepFailure};
 use super::ids::{self, IdPlan};
 use super::request::{Event, MountSource, Report, Request, Step};
-use super::terminal::Terminal;
 use super::wire::{Channel, Hello, Job, Reply, Stdio, Task};
-use super::{Listeners, network};
+use super::{Listeners, network, terminal};
 use crate::tree::{self, TreeInfo};
 
 /// How often a running sandbox looks whether it was cancelled.
-const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+pub(super) const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
 /// The program whose [`super::entry`] is the sandbox: this one, except in tests.
 #[derive(Clone, Debug)]
@@ -50,15 +50,6 @@ pub struct InteractRequest {
     pub cwd: String,
 }
 
-/// How an interactive program ended.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// Its exit status, or 128 and the signal that ended it.
-    pub status: i32,
-    /// What was captured; only after exit status 0.
-    pub report: Option<Report>,
-}
-
 /// Runs a sandbox to its end.
 ///
 /// `serve` gets the sockets of [`super::Network::Proxy`] before the first step. A set `cancel` ends everything
@@ -72,34 +63,32 @@ pub fn run(
     on_event: &mut dyn FnMut(Event),
 ) -> Result<Report, Error> {
     let task = Task::Run { request: Box::new(request.clone()), stdio: Stdio::Captured };
-    drive(launcher, task, serve, cancel, on_event)
+    drive(launcher, task, None, serve, cancel, on_event)
 }
 
 /// Runs a sandbox whose last program has the standard streams of this process: a terminal of its own if this
-/// one has a terminal, else the very same descriptors.
+/// one has a terminal, else the very same descriptors. However it ends, there is a report with its status.
 pub fn interact(
     launcher: &Launcher,
     interaction: &InteractRequest,
-    serve: Option<&mut dyn FnMut(Listeners)>,
+    caller: &Caller<'_>,
     cancel: &AtomicBool,
     on_event: &mut dyn FnMut(Event),
-) -> Result<Outcome, Error> {
+) -> Result<Report, Error> {
     let mut request = interaction.request.clone();
     let (argv, env) = (interaction.argv.clone(), interaction.env.clone());
     request.steps.push(Step::Run { argv, env, cwd: interaction.cwd.clone() });
     let last = request.steps.len() - 1;
-    let stdio =
-        Terminal::size().map_or(Stdio::Inherited, |(rows, columns)| Stdio::Terminal { rows, columns });
+    let stdio = match terminal::is_wanted() {
+        true => Stdio::Terminal,
+        false => Stdio::Inherited,
+    };
     let task = Task::Run { request: Box::new(request), stdio };
-    match drive(launcher, task, serve, cancel, on_event) {
-        Ok(report) => Ok(Outcome { status: 0, report: Some(report) }),
-        Err(Error::StepFailed { idx, failure: StepFailure::Exit(status) }) if idx == last => {
-            Ok(Outcome { status, report: None })
+    match drive(launcher, task, Some((caller, last)), None, cancel, on_event) {
+        Err(Error::StepFailed { idx, failure: StepFailure::Message(why) }) if idx == last => {
+            Err(Error::NotStarted(why))
         }
-        Err(Error::StepFailed { idx, failure: StepFailure::Signal(signal) }) if idx == last => {
-            Ok(Outcome { status: 128 + signal, report: None })
-        }
-        Err(err) => Err(err),
+        result => result,
     }
 }
 
@@ -142,7 +131,9 @@ pub fn owns_ids() -> bool {
 /// Runs this program with other arguments where the calling user's ids are those that sandboxes see, on the same
 /// standard streams; gives its exit status. It sees nothing of the environment but `PATH`.
 pub fn reenter(launcher: &Launcher, argv: Vec<OsString>, cancel: &AtomicBool) -> Result<i32, Error> {
-    let process = SandboxProcess::start(launcher, Task::Reenter(argv))?;
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let streams = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let process = SandboxProcess::start(launcher, Task::Reenter(argv), &streams)?;
     loop {
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
@@ -166,7 +157,7 @@ fn unexpected() -> Error {
 
 /// Does a task that says nothing but its result.
 fn simple(launcher: &Launcher, task: Task) -> Result<Reply, Error> {
-    answer(SandboxProcess::start(launcher, task)?)
+    answer(SandboxProcess::start(launcher, task, &[])?)
 }
 
 /// The one thing that a process has to say.
@@ -182,6 +173,7 @@ fn answer(mut process: SandboxProcess) -> Result<Reply, Error> {
 fn drive(
     launcher: &Launcher,
     mut task: Task,
+    interactive: Option<(&Caller<'_>, usize)>,
     mut serve: Option<&mut dyn FnMut(Listeners)>,
     cancel: &AtomicBool,
     on_event: &mut dyn FnMut(Event),
@@ -197,16 +189,25 @@ fn drive(
             }
         }
     }
-    let mut process = SandboxProcess::start(launcher, task)?;
+    let (mut process, mut console) = match interactive {
+        None => (SandboxProcess::start(launcher, task, &[])?, None),
+        Some((caller, _)) => {
+            let (console, control) =
+                Console::new(caller).map_err(|err| Error::Setup(format!("socketpair: {err}")))?;
+            let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+            let mut fds = vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), control.as_fd()];
+            fds.extend(caller.held);
+            (SandboxProcess::start(launcher, task, &fds)?, Some(console))
+        }
+    };
     let mut output: Option<std::fs::File> = None;
-    let mut terminal: Option<Terminal> = None;
     loop {
         if cancel.load(Ordering::Relaxed) {
             return Err(Error::Cancelled);
         }
-        let told = wait(&process.channel, output.as_ref(), terminal.as_ref())?;
-        if let Some(terminal) = &mut terminal {
-            terminal.relay();
+        let told = wait(&process.channel, output.as_ref(), console.as_ref())?;
+        if let Some(console) = &mut console {
+            console.relay()?;
         }
         drain(&mut output, on_event);
         if !told {
@@ -221,6 +222,12 @@ fn drive(
         match received {
             None => return Err(process.died()),
             Some((Reply::Event(event), fds)) => {
+                if let (Some(console), Some((_, last)), Event::StepStarted { idx }) =
+                    (&mut console, interactive, &event)
+                    && *idx == last
+                {
+                    console.start();
+                }
                 on_event(event);
                 // A step that begins brings the pipe that its programs write to.
                 if let Some(fd) = fds.into_iter().next() {
@@ -228,7 +235,14 @@ fn drive(
                 }
             }
             Some((Reply::Terminal, fds)) => {
-                terminal = fds.into_iter().next().map(non_blocking).transpose()?.map(Terminal::new);
+                let mut fds = fds.into_iter();
+                if let (Some(console), Some(controller), Some(terminal)) =
+                    (&mut console, fds.next(), fds.next())
+                {
+                    console
+                        .relay_terminal(non_blocking(controller)?, terminal)
+                        .map_err(|err| Error::Setup(format!("terminal: {err}")))?;
+                }
             }
             Some((Reply::Listeners, fds)) => {
                 if let (Some(serve), Some(listeners)) = (serve.as_deref_mut(), network::listeners(fds)) {
@@ -236,10 +250,9 @@ fn drive(
                 }
             }
             Some((reply @ (Reply::Done(_) | Reply::Failed(_)), _)) => {
-                if let Some(terminal) = &mut terminal {
-                    terminal.relay();
+                if let Some(console) = console {
+                    console.finish();
                 }
-                drop(terminal);
                 process.finish();
                 return match reply {
                     Reply::Done(report) => Ok(report),
@@ -256,13 +269,11 @@ fn drive(
 fn wait(
     channel: &Channel,
     output: Option<&std::fs::File>,
-    terminal: Option<&Terminal>,
+    console: Option<&Console<'_>>,
 ) -> Result<bool, Error> {
     let mut fds = vec![PollFd::new(channel, PollFlags::IN)];
     fds.extend(output.map(|output| PollFd::new(output, PollFlags::IN)));
-    if let Some(terminal) = terminal {
-        fds.extend(terminal.poll_fds());
-    }
+    fds.extend(console.iter().flat_map(|it| it.poll_fds()));
     match poll(&mut fds, Some(&TICK)) {
         Ok(_) | Err(Errno::INTR) => Ok(fds.first().is_some_and(|fd| !fd.revents().is_empty())),
         Err(err) => Err(Error::Setup(format!("poll: {err}"))),
@@ -295,10 +306,10 @@ struct SandboxProcess {
 }
 
 impl SandboxProcess {
-    fn start(launcher: &Launcher, task: Task) -> Result<SandboxProcess, Error> {
+    /// Starts one, and gives it these descriptors besides its task.
+    fn start(launcher: &Launcher, task: Task, given: &[BorrowedFd<'_>]) -> Result<SandboxProcess, Error> {
         let failed = |source| Error::Launch { exe: launcher.exe.clone(), source };
         let (channel, theirs) = Channel::pair().map_err(|err| failed(err.into()))?;
-        let with_streams = matches!(task, Task::Run { stdio: Stdio::Inherited, .. } | Task::Reenter(_));
         let job = job_file(&Job { ids: ids::plan()?, task }).map_err(failed)?;
         let child = Command::new(&launcher.exe)
             .arg(ARGUMENT)
@@ -309,11 +320,7 @@ impl SandboxProcess {
             .spawn()
             .map_err(failed)?;
         let process = SandboxProcess { child, channel };
-        let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-        let mut fds = vec![job.as_fd()];
-        if with_streams {
-            fds.extend([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()]);
-        }
+        let fds: Vec<_> = [job.as_fd()].into_iter().chain(given.iter().copied()).collect();
         process.channel.send(&Hello, &fds).map_err(failed)?;
         Ok(process)
     }

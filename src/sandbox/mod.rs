@@ -5,6 +5,7 @@
 
 mod request;
 
+mod console;
 mod error;
 mod ids;
 mod launch;
@@ -33,10 +34,11 @@ mod mounts;
 mod process;
 mod wire;
 
+pub use console::Caller;
 pub use entry::entry;
 pub use error::{Error, StepFailure};
-pub use ids::check_host;
-pub use launch::{InteractRequest, Launcher, Outcome, hash, interact, owns_ids, reenter, remove, run};
+pub use ids::{check_host, ids_on_disk};
+pub use launch::{InteractRequest, Launcher, hash, interact, owns_ids, reenter, remove, run};
 pub use request::{
     Attrs, Capture, CopySource, Event, LayerBlob, Mount, MountSource, Network, Report, Request, Step,
 };

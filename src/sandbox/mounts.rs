@@ -86,12 +86,12 @@ pub(super) fn attach_here(mount: BorrowedFd<'_>) -> rustix::io::Result<()> {
     move_mount(mount, c"", CWD, c"", flags)
 }
 
-/// Mounts an overlay at `at`, relative names only. `upper` and `work` are left out for a read-only view.
-pub(super) fn overlay(lower: &[String], upper: Option<(&str, &str)>, at: &str) -> rustix::io::Result<()> {
+/// Mounts an overlay at `at`, relative names only. `upper` is the options that a read-only view does not have.
+pub(super) fn overlay(lower: &[String], upper: Option<&str>, at: &str) -> rustix::io::Result<()> {
     let lower = lower.join(":");
     let fixed = "userxattr,index=off,metacopy=off,redirect_dir=nofollow,xino=off";
     let base = match upper {
-        Some((upper, work)) => format!("lowerdir={lower},upperdir={upper},workdir={work},{fixed},volatile"),
+        Some(upper) => format!("lowerdir={lower},{upper},{fixed}"),
         None => format!("lowerdir={lower},{fixed}"),
     };
     // Kernels before 6.6 do not know `uuid=null`; they write no `overlay.uuid` either.

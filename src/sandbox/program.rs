@@ -9,11 +9,11 @@ use std::path::Path;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
-use rustix::termios::Winsize;
+use rustix::termios::{OptionalActions, isatty, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 use super::error::{Context, StepFailure, Trouble};
 use super::mounts::last_errno;
-use super::wire::{Channel, Reply};
+use super::wire::{Channel, Reply, Stdio};
 use super::{confine, process};
 
 /// What to run.
@@ -24,37 +24,63 @@ pub(super) struct Program<'a> {
 }
 
 /// Its standard streams.
+#[derive(Clone, Copy)]
 pub(super) enum Streams<'a> {
-    /// Nothing in; out and error to the engine.
-    Output,
-    /// These three.
-    Given(&'a [OwnedFd]),
-    /// A new terminal, whose other end goes to the engine.
-    Terminal { rows: u16, columns: u16, engine: &'a Channel },
+    /// Nothing in; out and error to this.
+    Output(&'a OwnedFd),
+    /// Those of raptor's caller.
+    Caller(&'a Console<'a>),
+}
+
+/// The caller of an interactive program.
+pub(super) struct Console<'a> {
+    /// Where signals for the program come from.
+    pub control: Channel,
+    streams: [&'a OwnedFd; 3],
+    /// Gets the controlling end of a new terminal, which takes the place of the caller's own.
+    terminal_for: Option<&'a Channel>,
+}
+
+impl<'a> Console<'a> {
+    /// From the descriptors that came with the job.
+    pub fn new(kind: Stdio, fds: &'a [OwnedFd], engine: &'a Channel) -> Result<Option<Console<'a>>, Trouble> {
+        let terminal_for = match kind {
+            Stdio::Captured => return Ok(None),
+            Stdio::Inherited => None,
+            Stdio::Terminal => Some(engine),
+        };
+        let [stdin, stdout, stderr, control, ..] = fds else {
+            return Err(Trouble("the standard streams were not passed".into()));
+        };
+        let control = control.try_clone().context(|| "control channel")?.into();
+        Ok(Some(Console { control, streams: [stdin, stdout, stderr], terminal_for }))
+    }
 }
 
 /// Starts a program; an error means that it does not run.
-pub(super) fn start(
-    program: &Program<'_>,
-    streams: Streams<'_>,
-    output: &OwnedFd,
-) -> Result<Pid, StepFailure> {
-    spawn(program, streams, output).map_err(|Trouble(message)| StepFailure::Message(message))
+pub(super) fn start(program: &Program<'_>, streams: Streams<'_>) -> Result<Pid, StepFailure> {
+    spawn(program, streams).map_err(|Trouble(message)| StepFailure::Message(message))
 }
 
-fn spawn(program: &Program<'_>, streams: Streams<'_>, output: &OwnedFd) -> Result<Pid, Trouble> {
+fn spawn(program: &Program<'_>, streams: Streams<'_>) -> Result<Pid, Trouble> {
     let call = Call::new(program)?;
     let filter = confine::filter();
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty());
     let null = null.context(|| "/dev/null")?;
     let terminal = match streams {
-        Streams::Terminal { rows, columns, engine } => Some(open_terminal(rows, columns, engine)?),
+        Streams::Caller(Console { terminal_for: Some(engine), streams: [stdin, stdout, _], .. }) => {
+            Some(open_terminal([stdin, stdout], engine)?)
+        }
         _ => None,
     };
     let fds = match (&terminal, streams) {
+        // Standard error alone may lead elsewhere.
+        (Some(terminal), Streams::Caller(Console { streams: [_, _, stderr], .. })) if !isatty(stderr) => {
+            [terminal, terminal, stderr]
+        }
         (Some(terminal), _) => [terminal; 3],
-        (None, Streams::Given([stdin, stdout, stderr])) => [stdin, stdout, stderr],
-        _ => [&null, output, output],
+        (None, Streams::Caller(console)) => console.streams,
+        (None, Streams::Output(output)) => [&null, output, output],
     };
     // Closed by exec; until then the child can say why it fails.
     let (said, say) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "pipe")?;
@@ -102,8 +128,8 @@ fn become_program(
     }
 }
 
-/// Opens a terminal pair; the engine gets the controlling end.
-fn open_terminal(rows: u16, columns: u16, engine: &Channel) -> Result<OwnedFd, Trouble> {
+/// Opens a terminal pair like the caller's terminal; the engine gets both ends.
+fn open_terminal([stdin, stdout]: [&OwnedFd; 2], engine: &Channel) -> Result<OwnedFd, Trouble> {
     let what = || "cannot make a terminal";
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let controller = rustix::fs::open("/dev/ptmx", flags, Mode::empty()).context(what)?;
@@ -119,9 +145,14 @@ fn open_terminal(rows: u16, columns: u16, engine: &Channel) -> Result<OwnedFd, T
         // SAFETY: the descriptor is new, so this is its only owner.
         fd => unsafe { OwnedFd::from_raw_fd(fd) },
     };
-    let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&terminal, size).context(what)?;
-    engine.send(&Reply::Terminal, &[controller.as_fd()]).context(what)?;
+    // What keys mean and how big it is; a terminal that cannot tell gets one that works all the same.
+    if let Ok(modes) = tcgetattr(stdin) {
+        tcsetattr(&terminal, OptionalActions::Now, &modes).context(what)?;
+    }
+    if let Ok(size) = tcgetwinsize(stdout) {
+        tcsetwinsize(&terminal, size).context(what)?;
+    }
+    engine.send(&Reply::Terminal, &[controller.as_fd(), terminal.as_fd()]).context(what)?;
     Ok(terminal)
 }
 

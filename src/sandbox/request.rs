@@ -197,6 +197,8 @@ pub struct Report {
     pub layer: Option<TreeInfo>,
     /// Outputs by name; their content is `work/out/NAME`.
     pub outputs: BTreeMap<String, TreeInfo>,
+    /// Exit status of an interactive program, or 128 and the signal that ended it.
+    pub status: i32,
 }
 
 /// Something that happens while the sandbox works.

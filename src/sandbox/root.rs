@@ -14,7 +14,7 @@ use super::ground::{self, Ground};
 use super::ids::IdMap;
 use super::mounts;
 use super::procfs;
-use super::request::{Mount, MountSource, Network, Request};
+use super::request::{Capture, Mount, MountSource, Network, Request};
 
 /// Device nodes that programs may use, from the host.
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -47,7 +47,7 @@ impl Root {
 
 /// Builds the root and enters it. The host is out of reach afterwards.
 pub(super) fn enter(request: &Request, ground: Ground, map: IdMap) -> Result<Root, Trouble> {
-    mount_root(&ground)?;
+    mount_root(&ground, request.capture)?;
     let kernel = KernelMounts::make(request.network)?;
     let mut hosts = ground.hosts.into_iter();
     let mut prepared = Vec::new();
@@ -81,13 +81,17 @@ pub(super) fn enter(request: &Request, ground: Ground, map: IdMap) -> Result<Roo
     Ok(Root { trees, made })
 }
 
-fn mount_root(ground: &Ground) -> Result<(), Trouble> {
+fn mount_root(ground: &Ground, capture: Capture) -> Result<(), Trouble> {
+    let (upper, place) = match capture {
+        Capture::Layer | Capture::Discard => ("upperdir=w/upper,workdir=w/work,volatile", "work directory"),
+        // What people keep is theirs: their databases mean it when they wait.
+        Capture::Keep => ("upperdir=w/upper,workdir=w/work", "state directory"),
+    };
     // Also over nothing: an overlay can be told not to wait for the disk at each fsync.
     let nothing = ["e".to_string()];
     let lower = if ground.lower.is_empty() { &nothing[..] } else { &ground.lower };
-    mounts::overlay(lower, Some(("w/upper", "w/work")), "r").context(|| {
-        format!("cannot mount an overlay on the work directory{}", super::ids::restriction_hint())
-    })
+    mounts::overlay(lower, Some(upper), "r")
+        .context(|| format!("cannot mount an overlay on the {place}{}", super::ids::restriction_hint()))
 }
 
 /// `/proc`, `/dev`, `/sys`, `/run` and `/tmp`, detached.
@@ -236,8 +240,14 @@ fn attach(mount: &OwnedFd, dest: &str, made: &mut Vec<PathBuf>) -> Result<(), Tr
     if !path.is_absolute() || path.components().any(|part| part == Component::ParentDir) {
         return Err(Trouble(format!("{}: not an absolute path without `..`", what())));
     }
-    make_mount_point(path, is_dir, made)?;
-    mounts::attach(mount.as_fd(), path).context(what)
+    make_mount_point(path, is_dir, made).map_err(|Trouble(why)| Trouble(format!("{}: {why}", what())))?;
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() != is_dir => {
+            let kind = |is_dir| if is_dir { "a directory" } else { "a file" };
+            Err(Trouble(format!("{}: it is {}, the source is {}", what(), kind(!is_dir), kind(is_dir))))
+        }
+        _ => mounts::attach(mount.as_fd(), path).context(what),
+    }
 }
 
 /// Makes a file or directory with its parents; those that are new are added to `made`.
@@ -248,6 +258,13 @@ fn make_mount_point(path: &Path, is_dir: bool, made: &mut Vec<PathBuf>) -> Resul
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Ok(());
     };
+    if let Ok(target) = fs::read_link(path) {
+        return Err(Trouble(format!(
+            "{} is a link to {}, which does not exist",
+            path.display(),
+            target.display()
+        )));
+    }
     make_mount_point(parent, true, made)?;
     let real = fs::canonicalize(parent)?.join(name);
     match is_dir {

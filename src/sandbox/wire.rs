@@ -53,20 +53,30 @@ pub(super) enum Stdio {
     Captured,
     /// The last step has the three descriptors that came with the job.
     Inherited,
-    /// The last step has a terminal of its own, of this size, whose other end goes to the engine.
-    Terminal { rows: u16, columns: u16 },
+    /// The last step has a terminal of its own, like the one that came with the job; its other end goes to the
+    /// engine.
+    Terminal,
 }
 
-/// First packet; its descriptors are the memory file with the job and perhaps three standard streams.
+/// First packet; its descriptors are the memory file with the job, and for programs that have the caller's standard
+/// streams these three, where their signals come from ([`Deliver`]), and perhaps one to hold until the end.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello;
+
+/// A signal for the program of [`Stdio::Inherited`] or [`Stdio::Terminal`], from the engine to init.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Deliver {
+    pub signal: i32,
+    /// To its whole process group, as the keyboard does it.
+    pub group: bool,
+}
 
 /// What a sandbox tells the engine.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     /// Comes with the three sockets.
     Listeners,
-    /// Comes with the controlling end of the terminal.
+    /// Comes with both ends of the terminal, the controlling one first.
     Terminal,
     Event(Event),
     /// The sandbox is done.

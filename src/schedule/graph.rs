@@ -16,12 +16,15 @@ use crate::tree::TreeHash;
 /// How often the loop looks whether it is to stop.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Realizes the goals. On failure, all that failed on their own account, in order of their ids.
-pub fn realize(ctx: &Context<'_>, goals: &Goals<'_>) -> Result<Realization, Vec<Failure>> {
-    let plan = Plan::new(goals, ctx.times).map_err(|id| {
-        let error = RealizeError::UnknownInput(id);
-        vec![Failure { id, name: id.to_string(), error }]
-    })?;
+/// Realizes the goals. With what was realized come all that failed on their own account, in order of their ids.
+pub fn realize(ctx: &Context<'_>, goals: &Goals<'_>) -> (Realization, Vec<Failure>) {
+    let plan = match Plan::new(goals, ctx.times) {
+        Ok(plan) => plan,
+        Err(id) => {
+            let error = RealizeError::UnknownInput(id);
+            return (Realization::default(), vec![Failure { id, name: id.to_string(), error }]);
+        }
+    };
     let jobs = ctx.options.jobs.max(1);
     ctx.observer.event(Progress::Planned { plan: &plan, jobs });
     let mut graph = Graph::new(&plan);
@@ -36,13 +39,8 @@ pub fn realize(ctx: &Context<'_>, goals: &Goals<'_>) -> Result<Realization, Vec<
         drop((task_rx, event_tx));
         graph.run(ctx, goals, task_tx, &event_rx);
     });
-    match graph.failures.is_empty() {
-        true => Ok(graph.done),
-        false => {
-            graph.failures.sort_by_key(|it| it.id);
-            Err(graph.failures)
-        }
-    }
+    graph.failures.sort_by_key(|it| it.id);
+    (graph.done, graph.failures)
 }
 
 /// Work for a thread: a derivation whose inputs are realized.

@@ -1,0 +1,135 @@
+//! The engine's side of an interactive program: signals go in, and its terminal is relayed.
+
+use std::fs::File;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::Signal;
+
+use super::error::Error;
+use super::launch::TICK;
+use super::terminal::{Modes, Terminal};
+use super::wire::{Channel, Deliver};
+
+/// What the caller of an interactive program wants of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caller<'a> {
+    /// Where the numbers of signals for the program come from, a byte each. Must not block.
+    pub signals: Option<BorrowedFd<'a>>,
+    /// Stays open until all processes of the sandbox are gone, such as the lock of their work dir.
+    pub held: Option<BorrowedFd<'a>>,
+}
+
+/// An interactive program, from before its sandbox exists until after its end.
+pub(super) struct Console<'a> {
+    signals: Option<BorrowedFd<'a>>,
+    control: Channel,
+    modes: Modes,
+    terminal: Option<Terminal>,
+    started: bool,
+}
+
+impl<'a> Console<'a> {
+    /// The console, and the end of the control channel that is init's.
+    pub fn new(caller: &Caller<'a>) -> rustix::io::Result<(Console<'a>, Channel)> {
+        let (control, theirs) = Channel::pair()?;
+        let modes = Modes::remember();
+        Ok((Console { signals: caller.signals, control, modes, terminal: None, started: false }, theirs))
+    }
+
+    /// The program's step has begun: signals are for it.
+    pub fn start(&mut self) {
+        self.started = true;
+    }
+
+    /// Relays this terminal, given by both of its ends.
+    pub fn relay_terminal(&mut self, controller: File, terminal: OwnedFd) -> std::io::Result<()> {
+        self.terminal = Some(Terminal::new(controller, terminal)?);
+        self.modes.set_raw();
+        Ok(())
+    }
+
+    /// What to wait for.
+    pub fn poll_fds(&self) -> Vec<PollFd<'_>> {
+        let mut fds: Vec<_> = self.terminal.iter().flat_map(Terminal::poll_fds).collect();
+        fds.extend(self.signals.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+        fds
+    }
+
+    /// Passes on what there is.
+    pub fn relay(&mut self) -> Result<(), Error> {
+        for signal in self.received() {
+            if !self.started && ends(signal) {
+                return Err(Error::Cancelled);
+            }
+            self.pass_on(signal);
+        }
+        if let Some(terminal) = &mut self.terminal {
+            terminal.relay();
+        }
+        Ok(())
+    }
+
+    /// Shows what the program, now gone, has printed last; unless somebody is tired of waiting for the terminal.
+    pub fn finish(mut self) {
+        let Some(mut terminal) = self.terminal.take() else { return };
+        while !terminal.relay() {
+            let mut fds = terminal.poll_fds();
+            fds.extend(self.signals.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
+            let polled = poll(&mut fds, Some(&TICK));
+            if polled.is_err_and(|err| err != rustix::io::Errno::INTR)
+                || self.received().into_iter().any(ends)
+            {
+                return;
+            }
+        }
+    }
+
+    fn received(&self) -> Vec<Signal> {
+        let mut buffer = [0; 64];
+        let n = self.signals.map_or(0, |fd| rustix::io::read(fd, &mut buffer).unwrap_or(0));
+        buffer.iter().take(n).filter_map(|it| Signal::from_named_raw(i32::from(*it))).collect()
+    }
+
+    fn pass_on(&mut self, signal: Signal) {
+        match signal {
+            // The keyboard means everybody in the foreground, which a program and its children are.
+            Signal::INT | Signal::QUIT => self.deliver(signal, true),
+            // A new size makes this signal inside.
+            Signal::WINCH if self.terminal.as_mut().is_some_and(Terminal::resize) => {}
+            Signal::TSTP => self.suspend(),
+            // The shell that woke us may have changed the terminal.
+            Signal::CONT => {
+                self.take_terminal();
+                self.deliver(signal, true);
+            }
+            _ => self.deliver(signal, false),
+        }
+    }
+
+    /// Stops the program and ourselves until somebody wakes us.
+    fn suspend(&mut self) {
+        // Not TSTP, which means nothing to a program whose session has no shell.
+        self.deliver(Signal::STOP, true);
+        self.modes.restore();
+        let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP);
+        self.take_terminal();
+        self.deliver(Signal::CONT, true);
+    }
+
+    fn take_terminal(&self) {
+        if self.terminal.is_some() {
+            self.modes.set_raw();
+        }
+    }
+
+    fn deliver(&self, signal: Signal, group: bool) {
+        // A program that is gone needs no signals.
+        let _ = self.control.send(&Deliver { signal: signal.as_raw(), group }, &[]);
+    }
+}
+
+/// Whether a signal asks to end.
+fn ends(signal: Signal) -> bool {
+    [Signal::INT, Signal::TERM, Signal::HUP].contains(&signal)
+}
