@@ -152,6 +152,7 @@ impl Test {
             work: work.to_path_buf(),
             lower: Vec::new(),
             capture: Capture::Layer,
+            keep: Vec::new(),
             mounts: Vec::new(),
             run_files: Default::default(),
             steps: Vec::new(),

@@ -127,7 +127,7 @@ proptest! {
     #[test]
     fn the_grammar_accepts_what_the_parser_accepts_of_any_line(
         instruction in prop::sample::select(vec![
-            "FROM", "RUN", "CMD", "ENV", "WORKDIR", "WRITE", "MKDIR", "COPY", "RENDER", "FETCH", "INCLUDE", "MOUNT", "X",
+            "FROM", "RUN", "CMD", "ENV", "WORKDIR", "WRITE", "MKDIR", "COPY", "RENDER", "FETCH", "KEEP", "INCLUDE", "MOUNT", "X",
         ]),
         words in prop::collection::vec(prop::sample::select(vec![
             " ", " ", " ", " ", " ", "a", "b1", "true", "12", "0755", "=", "=", ":", ".", "-", "/", "@", "$", ",", "[",

@@ -7,6 +7,7 @@ pub mod def;
 pub mod diag;
 pub mod format;
 pub mod manifest;
+pub mod noise;
 pub mod paths;
 pub mod pattern;
 pub mod program;

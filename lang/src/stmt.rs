@@ -89,6 +89,8 @@ pub enum Inst {
         /// Mode and owner.
         opts: FileOpts,
     },
+    /// `KEEP path…`
+    Keep(Vec<Spanned<String>>),
     /// `INCLUDE module args…`
     Include {
         /// The module, a `.rinc` file.

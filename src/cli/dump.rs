@@ -92,6 +92,10 @@ fn action_line(action: &ActionKind) -> String {
             };
             format!("FETCH {}{digest}{} {}", options(opts), quote(&url.value), quote(dest))
         }
+        ActionKind::Keep(paths) => {
+            let paths: Vec<_> = paths.iter().map(|it| quote(&it.value)).collect();
+            format!("KEEP {}", paths.join(" "))
+        }
     }
 }
 

@@ -216,6 +216,7 @@ pub fn execute(
         work: dir.clone(),
         lower,
         capture,
+        keep: Vec::new(),
         mounts,
         run_files: BTreeMap::new(),
         steps: Vec::new(),

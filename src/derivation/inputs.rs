@@ -76,6 +76,7 @@ impl<R> Derivation<R> {
                 parent: it.parent.as_ref().map(|parent| name(parent, Part::Stack)).transpose()?,
                 steps: it.steps.iter().map(|step| step.map(name)).collect::<Result<_, _>>()?,
                 network: it.network.clone(),
+                keep: it.keep.clone(),
                 epoch: it.epoch,
             }),
             Derivation::Run(it) => Derivation::Run(Run {

@@ -20,7 +20,7 @@ pub use id::DrvId;
 pub use inputs::{Outputs, Part, closure};
 
 /// Version of what a sandbox does to a build; raised when the same derivation would give other bytes.
-pub const SANDBOX: u32 = 2;
+pub const SANDBOX: u32 = 3;
 
 /// The only system built so far.
 pub const SYSTEM: &str = "x86_64-linux";
@@ -129,6 +129,10 @@ pub struct Layer<R> {
     pub steps: Vec<Step<R>>,
     /// What the RUN steps may see of the network.
     pub network: Vec<NetworkEntry>,
+    /// Absolute paths that stay as the steps left them, with what is below them; sorted. Left out when empty, as in
+    /// the time before there was such a thing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
     /// Latest time stamp, in seconds since 1970.
     pub epoch: i64,
 }

@@ -1,9 +1,10 @@
 //! Layers: one module, its base and its actions.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use raptor_lang::diag::{Code, Diagnostic};
+use raptor_lang::paths::join;
 use raptor_lang::pattern::Excludes;
 use raptor_lang::program::{Action, ActionKind, Base, ModuleId, describe};
 use raptor_lang::source::Span;
@@ -38,7 +39,7 @@ pub fn layer_name(module: &ModuleId) -> String {
 /// The layer of a module on top of another one or of nothing, with its derivation.
 pub(super) fn layer(
     module: &ModuleId,
-    (steps, places): Steps,
+    Steps { steps, places, keep }: Steps,
     below: Option<&StackLayer>,
     lock: &Lock,
 ) -> (StackLayer, Derivation, Provenance) {
@@ -54,6 +55,7 @@ pub(super) fn layer(
         sandbox: SANDBOX,
         parent: below.map(|it| it.id),
         steps,
+        keep: keep.into_iter().collect(),
         epoch,
     };
     let provenance = Provenance { module: Some(module.clone()), steps: places, ..Provenance::default() };
@@ -61,8 +63,14 @@ pub(super) fn layer(
     (StackLayer { name: mount_name(module), id: derivation.id(), epoch }, derivation, provenance)
 }
 
-/// Steps of a layer and the statement of each.
-pub(super) type Steps = (Vec<Step<DrvId>>, Vec<Place>);
+/// What the actions of a layer come to.
+pub(super) struct Steps {
+    steps: Vec<Step<DrvId>>,
+    /// The statement of each step.
+    places: Vec<Place>,
+    /// Paths of KEEP.
+    keep: BTreeSet<String>,
+}
 
 impl Findings<'_> {
     /// The layers of a base that is no module, bottom first.
@@ -80,12 +88,18 @@ impl Findings<'_> {
         let mut env = BTreeMap::new();
         let mut cwd = String::from("/");
         let mut steps = Vec::new();
-        let mut spans = Vec::new();
+        let mut places = Vec::new();
+        let mut keep = BTreeSet::new();
         let mut failed = false;
         for action in actions {
             let step = match &action.kind {
                 ActionKind::Env(vars) => {
                     env.extend(vars.iter().cloned());
+                    continue;
+                }
+                ActionKind::Keep(paths) => {
+                    let whole = |path: &String| join(Path::new("/"), Path::new(path));
+                    keep.extend(paths.iter().map(|it| whole(&it.value).to_string_lossy().into_owned()));
                     continue;
                 }
                 ActionKind::Workdir(path) => {
@@ -122,9 +136,9 @@ impl Findings<'_> {
                 }
             };
             steps.push(step);
-            spans.push((action.span, action.stack.clone()));
+            places.push((action.span, action.stack.clone()));
         }
-        if failed { Err(Failed) } else { Ok((steps, spans)) }
+        if failed { Err(Failed) } else { Ok(Steps { steps, places, keep }) }
     }
 
     fn source(

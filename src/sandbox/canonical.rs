@@ -10,15 +10,16 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use raptor_lang::noise::Rule;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT};
 
 use super::error::{Context, Trouble};
-use super::normalise::{Rule, clamp, rule};
+use super::normalise::{Rules, clamp, is_volatile};
 use crate::tree;
 
 /// Makes the directory `upper` canonical over the merged view `lower` of its parents, if it has any.
-pub(super) fn layer(upper: &Path, lower: Option<&Path>, epoch: i64) -> Result<(), Trouble> {
-    let mut walk = Walk { epoch, at: PathBuf::new() };
+pub(super) fn layer(upper: &Path, lower: Option<&Path>, rules: Rules, epoch: i64) -> Result<(), Trouble> {
+    let mut walk = Walk { rules, epoch, at: PathBuf::new() };
     let meta = fs::symlink_metadata(upper)?;
     walk.dir(upper, &meta, lower, false)
 }
@@ -38,6 +39,7 @@ pub(super) fn output(path: &Path, epoch: i64) -> Result<(), Trouble> {
 }
 
 struct Walk {
+    rules: Rules,
     epoch: i64,
     /// Path of the current entry below the root.
     at: PathBuf,
@@ -54,7 +56,7 @@ impl Walk {
         hidden: bool,
     ) -> Result<(), Trouble> {
         let hidden = hidden || is_opaque(upper)?;
-        let below_dropped = rule(&self.at) == Rule::DeleteContent;
+        let below_dropped = is_volatile(&self.at);
         for name in names(upper)? {
             let path = upper.join(&name);
             if below_dropped {
@@ -88,7 +90,7 @@ impl Walk {
         if is_whiteout(&meta) {
             return if below.is_none() { remove(upper) } else { Ok(()) };
         }
-        let noise = match rule(&self.at) {
+        let noise = match self.rules.of(&self.at) {
             Rule::Delete => true,
             Rule::DeleteFile => meta.is_file(),
             Rule::Empty => {
@@ -101,7 +103,7 @@ impl Walk {
                 }
                 false
             }
-            Rule::Keep | Rule::DeleteContent => false,
+            Rule::Keep => false,
         };
         if noise || meta.file_type().is_socket() {
             remove(upper)?;

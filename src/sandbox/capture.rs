@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
 use super::error::{Context, Fault, Trouble};
 use super::ground::{self, Ground};
 use super::init::Notes;
+use super::normalise::Rules;
 use super::request::{Capture, MountSource, Report, Request};
 use super::{canonical, mounts};
 use crate::tree::{self, Owner};
@@ -32,7 +33,8 @@ pub(super) fn take(request: &Request, ground: &Ground, notes: OwnedFd) -> Result
         Capture::Layer => {
             unmake_mount_points(&notes)?;
             let lower = merged_view(ground)?;
-            canonical::layer(upper, lower.as_deref(), request.epoch)?;
+            let rules = Rules::except(&request.keep);
+            canonical::layer(upper, lower.as_deref(), rules, request.epoch)?;
             Some(tree::hash_tree(upper, Owner::AsSeen).map_err(Trouble::from)?)
         }
     };

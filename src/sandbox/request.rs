@@ -20,6 +20,8 @@ pub struct Request {
     pub lower: Vec<String>,
     /// What becomes of the upper dir.
     pub capture: Capture,
+    /// Absolute paths that [`Capture::Layer`] neither empties nor deletes, with what is below them.
+    pub keep: Vec<String>,
     /// Mounts over the root, in order.
     pub mounts: Vec<Mount>,
     /// Files below `/run/raptor` (relative name → text), for settings that must not stay in the layer.

@@ -198,6 +198,7 @@ impl Job<'_> {
         let mut request = self.request(lower, Capture::Layer, network, it.epoch);
         request.run_files.insert("apt.conf".to_owned(), apt::apt_conf().to_owned());
         request.steps = it.steps.iter().map(sandbox_step).collect();
+        request.keep.clone_from(&it.keep);
         let config = runs.then(|| self.proxy_config(it, goals));
         if let Some(config) = &config
             && !self.ctx.options.offline
@@ -277,6 +278,7 @@ impl Job<'_> {
             work: Default::default(),
             lower,
             capture,
+            keep: Vec::new(),
             mounts: Vec::new(),
             run_files: BTreeMap::new(),
             steps: Vec::new(),

@@ -208,6 +208,9 @@ fn action_json(action: &ActionKind) -> (&'static str, Value) {
             }
             ("COPY", with_opts(value, opts))
         }
+        ActionKind::Keep(paths) => {
+            ("KEEP", json!({ "paths": paths.iter().map(|it| &it.value).collect::<Vec<_>>() }))
+        }
         ActionKind::Fetch { url, dest, digest, opts } => {
             ("FETCH", with_opts(json!({ "url": url.value, "dest": dest, "digest": digest }), opts))
         }

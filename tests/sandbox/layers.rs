@@ -50,6 +50,44 @@ fn layers_say_only_what_differs() {
 }
 
 #[test]
+fn noise_that_is_kept_stays() {
+    let world = World::new();
+    let noise = "mkdir -p /etc/ssh /var/log/apt; cd /var/log; echo l > dpkg.log; echo l > apt/term.log; \
+                 echo 1 > /etc/machine-id; echo k > /etc/ssh/ssh_host_rsa_key; echo p > /etc/passwd-; echo r > /run/r";
+    let with = |keep: &[&str]| {
+        let mut request = world.request(vec![sh(noise)]);
+        request.keep = keep.iter().map(|it| it.to_string()).collect();
+        world.run(&request).unwrap();
+        world.upper()
+    };
+    assert_eq!(
+        with(&["/etc/machine-id", "/var/log/apt"]),
+        [
+            "etc d755",
+            "etc/machine-id f644",
+            "etc/ssh d755",
+            "var d755",
+            "var/log d755",
+            "var/log/apt d755",
+            "var/log/apt/term.log f644"
+        ]
+    );
+    assert_eq!(fs::read_to_string(world.path("work/upper/etc/machine-id")).unwrap(), "1\n");
+    let all = with(&["/"]);
+    for path in ["etc/passwd- f644", "etc/ssh/ssh_host_rsa_key f644", "var/log/dpkg.log f644"] {
+        assert!(all.iter().any(|it| it == path), "{path}: {all:?}");
+    }
+    assert!(!all.iter().any(|it| it.starts_with("run")), "{all:?}");
+    // What a later layer changes is judged again.
+    fs::rename(world.path("work/upper"), world.path("trees/second")).unwrap();
+    let mut request = world.request(vec![sh("chmod 600 /etc/machine-id /etc/passwd-")]);
+    request.lower.push("second".into());
+    world.run(&request).unwrap();
+    assert_eq!(world.upper(), ["etc d755", "etc/machine-id f600", "etc/passwd- w0"]);
+    assert_eq!(fs::metadata(world.path("work/upper/etc/machine-id")).unwrap().len(), 0);
+}
+
+#[test]
 fn layers_on_layers() {
     let world = World::new();
     world.sh("rm /etc/dir/a; echo 2 > /etc/dir/b; mkdir -p /var/full/new; echo n > /var/full/new/n");

@@ -67,6 +67,7 @@ impl World {
             work,
             lower: vec!["base".into()],
             capture: Capture::Layer,
+            keep: Vec::new(),
             mounts: Vec::new(),
             run_files: BTreeMap::new(),
             steps,

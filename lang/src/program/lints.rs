@@ -1,22 +1,21 @@
 //! Warnings for statements that are correct and do nothing, or not what they seem to do.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Action, ActionKind, Program};
 use crate::diag::{Code, Diagnostic};
+use crate::noise;
 use crate::paths::join;
 use crate::source::{Sources, Span};
 use crate::stmt::Arg;
-
-/// Directories that are no part of a layer, see `spec/sandbox.md`.
-const VOLATILE: &[&str] = &["/dev", "/proc", "/run", "/sys", "/tmp"];
 
 /// What is odd about a program as a whole.
 pub(super) fn program(program: &Program, sources: &Sources) -> Vec<Diagnostic> {
     let mut problems = Vec::new();
     settings(&program.actions, &mut problems);
     volatile(&program.actions, &mut problems);
+    kept(&program.actions, &mut problems);
     mounts(program, &mut problems);
     for action in &program.actions {
         if let ActionKind::Copy { sources: copied, .. } = &action.kind {
@@ -75,7 +74,9 @@ fn settings(actions: &[Action], problems: &mut Vec<Diagnostic>) {
             ),
             ActionKind::Workdir(_) => (
                 "WORKDIR",
-                rest.any(|it| !matches!(it.kind, ActionKind::Env(_) | ActionKind::Workdir(_))),
+                rest.any(|it| {
+                    !matches!(it.kind, ActionKind::Env(_) | ActionKind::Workdir(_) | ActionKind::Keep(_))
+                }),
                 "it holds for statements behind it in this file, and is not kept in the image",
             ),
             _ => continue,
@@ -101,22 +102,52 @@ fn volatile(actions: &[Action], problems: &mut Vec<Diagnostic>) {
             }
             ActionKind::Write { path, .. } | ActionKind::Mkdir { path, .. } => path,
             ActionKind::Copy { dest, .. } | ActionKind::Fetch { dest, .. } => dest,
-            ActionKind::Run(_) | ActionKind::Env(_) => continue,
+            ActionKind::Run(_) | ActionKind::Env(_) | ActionKind::Keep(_) => continue,
         };
         let whole = join(&cwd, Path::new(path));
         let makes_dir = matches!(action.kind, ActionKind::Mkdir { .. });
         // The directories themselves are kept when a MKDIR asks for them.
-        let into =
-            VOLATILE.iter().find(|dir| whole.starts_with(dir) && !(makes_dir && whole == Path::new(dir)));
+        let is_kept = |dir: &Path| makes_dir && whole == dir;
+        let into = volatile_dir(&whole).filter(|dir| !is_kept(dir));
         if let Some(dir) = into
             && last_run.is_none_or(|run| run < at)
         {
             let message = format!("{} is not kept in the layer", whole.display());
-            let label = format!("{dir} is empty again after the build");
+            let label = format!("{} is empty again after the build", dir.display());
             let problem = Diagnostic::new(Code::Vanishes, message, action.span, label).with_hint(
                 "programs make what they need there when they start, for example through tmpfiles.d(5)",
             );
             problems.push(problem.with_stack(&action.stack));
+        }
+    }
+}
+
+/// The directory that is no part of a layer and has `path`, or is it.
+fn volatile_dir(path: &Path) -> Option<PathBuf> {
+    noise::VOLATILE.iter().map(|it| Path::new("/").join(it)).find(|dir| path.starts_with(dir))
+}
+
+/// KEEP of what stays anyway, or cannot stay.
+fn kept(actions: &[Action], problems: &mut Vec<Diagnostic>) {
+    for action in actions {
+        let ActionKind::Keep(paths) = &action.kind else { continue };
+        for path in paths {
+            let whole = join(Path::new("/"), Path::new(&path.value));
+            let (label, hint) = match volatile_dir(&whole) {
+                Some(dir) => (
+                    "cannot be kept",
+                    format!("{} is no part of the layer: something else is mounted there", dir.display()),
+                ),
+                None if noise::concerns(whole.strip_prefix("/").unwrap_or(&whole)) => continue,
+                None => (
+                    "stays without it",
+                    "KEEP is for what a layer loses otherwise, such as /etc/machine-id; a path is no pattern"
+                        .to_owned(),
+                ),
+            };
+            let message = format!("KEEP has no effect on {}", whole.display());
+            let problem = Diagnostic::new(Code::Ineffective, message, path.span, label);
+            problems.push(problem.with_hint(hint).with_stack(&action.stack));
         }
     }
 }

@@ -239,6 +239,7 @@ impl Loader<'_> {
             Inst::Fetch { url, dest, digest, opts } => {
                 ActionKind::Fetch { url, dest: dest.value, digest: digest.map(|it| it.value), opts }
             }
+            Inst::Keep(paths) => ActionKind::Keep(paths),
             Inst::Render { source, dest, opts, args } => {
                 let Some(text) = self.render(path, &source, &args, span, scope, stack) else { return };
                 ActionKind::Write { text, path: dest.value, opts }

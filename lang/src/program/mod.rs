@@ -133,4 +133,6 @@ pub enum ActionKind {
         /// Mode and owner.
         opts: FileOpts,
     },
+    /// Exempt paths of the layer, and what is below them, from the rules of [`crate::noise`].
+    Keep(Vec<Spanned<String>>),
 }

@@ -45,6 +45,10 @@ fn show_program(program: &Program, warnings: &[Diagnostic], sources: &Sources) -
             ActionKind::Write { text, path, .. } => format!("{indent}WRITE {text:?} {path}\n"),
             ActionKind::Mkdir { path, parents, .. } => format!("{indent}MKDIR {parents} {path}\n"),
             ActionKind::Fetch { url, dest, digest, .. } => format!("FETCH {} {dest} {digest:?}\n", url.value),
+            ActionKind::Keep(paths) => {
+                let paths: Vec<_> = paths.iter().map(|it| it.value.as_str()).collect();
+                format!("{indent}KEEP {}\n", paths.join(" "))
+            }
             ActionKind::Copy { sources, dest, exclude, .. } => {
                 let sources: Vec<_> = sources.iter().map(|it| it.value.display().to_string()).collect();
                 let exclude: String = exclude.texts().map(|it| format!("without {it} ")).collect();

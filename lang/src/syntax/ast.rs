@@ -49,7 +49,7 @@ nodes! {
     File = ROOT;
     /// A statement of any instruction.
     Statement = FROM_STMT | RUN_STMT | CMD_STMT | ENTRYPOINT_STMT | ENV_STMT | WORKDIR_STMT | WRITE_STMT
-        | MKDIR_STMT | COPY_STMT | RENDER_STMT | INCLUDE_STMT | FETCH_STMT | MOUNT_STMT;
+        | MKDIR_STMT | COPY_STMT | RENDER_STMT | INCLUDE_STMT | FETCH_STMT | KEEP_STMT | MOUNT_STMT;
     /// An operand.
     Word = WORD | VALUE;
     /// A string with its quotes.

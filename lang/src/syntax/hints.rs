@@ -24,6 +24,7 @@ pub(super) const INSTRUCTIONS: &[(&str, SyntaxKind)] = &[
     ("RENDER", RENDER_STMT),
     ("INCLUDE", INCLUDE_STMT),
     ("FETCH", FETCH_STMT),
+    ("KEEP", KEEP_STMT),
     ("MOUNT", MOUNT_STMT),
 ];
 

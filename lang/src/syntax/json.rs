@@ -57,6 +57,7 @@ fn inst(inst: &Inst) -> (&'static str, Value) {
             let value = json!({ "url": url.value, "dest": dest.value, "digest": digest });
             ("FETCH", with_opts(value, opts))
         }
+        Inst::Keep(paths) => ("KEEP", json!({ "paths": strings(paths) })),
         Inst::Render { source, dest, opts, args: list } => {
             let value = json!({ "source": source.value, "dest": dest.value, "args": args(list) });
             ("RENDER", with_opts(value, opts))

@@ -134,6 +134,8 @@ kinds! {
     INCLUDE_STMT,
     /// `FETCH`
     FETCH_STMT,
+    /// `KEEP`
+    KEEP_STMT,
     /// `MOUNT`
     MOUNT_STMT,
     /// A line that starts with no instruction, or with a template.

@@ -117,6 +117,7 @@ impl Lower<'_> {
                 digest: self.digest(node),
                 opts: file_opts(node),
             },
+            KEEP_STMT => Inst::Keep(words.collect()),
             RENDER_STMT => Inst::Render {
                 source: words.next()?,
                 dest: words.next()?,

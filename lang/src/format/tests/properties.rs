@@ -19,6 +19,7 @@ const PARTS: &[&str] = &[
     "CMD",
     "ENTRYPOINT",
     "INCLUDE",
+    "KEEP",
     "MKDIR",
     "rnu",
     "a",
@@ -177,6 +178,7 @@ fn statement() -> impl Strategy<Value = String> {
         "MOUNT --simple --optional cache",
         "WRITE \"a  b\"",
         "INCLUDE m",
+        "KEEP /a",
         "WORKDIR",
     ]);
     let words =

@@ -27,6 +27,7 @@ impl Parser<'_> {
             RENDER_STMT => self.render(),
             INCLUDE_STMT => self.include(),
             FETCH_STMT => self.fetch(),
+            KEEP_STMT => self.keep(),
             _ => self.mount(),
         }
     }
@@ -387,6 +388,14 @@ impl Parser<'_> {
             return self.fail(error.with_hint("files of the project come with COPY"));
         }
         self.path("a destination after the URL")
+    }
+
+    fn keep(&mut self) -> Step {
+        self.path("a path")?;
+        while !self.at_end() {
+            self.path("a path")?;
+        }
+        Some(())
     }
 
     fn render(&mut self) -> Step {

@@ -53,6 +53,7 @@ pub(super) fn soup() -> impl Strategy<Value = String> {
         "COPY",
         "RENDER",
         "INCLUDE",
+        "KEEP",
         "MOUNT",
         "run",
         "a",
