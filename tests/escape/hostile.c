@@ -78,6 +78,18 @@ static long in_new_userns(int (*what)(void)) {
     return errno ? -1 : 0;
 }
 
+// A system call by its i386 number, as 32-bit programs make it. Pointers must be low; static data is.
+static long call_32(long number, long first, void *second) {
+    long result;
+    __asm__ volatile("int $0x80" : "=a"(result) : "a"(number), "b"(first), "c"(second), "d"(0)
+                     : "r8", "r9", "r10", "r11", "memory");
+    return (int)result < 0 ? -1 : result;
+}
+
+static unsigned old_vsock[] = {AF_VSOCK, SOCK_STREAM, 0};
+static unsigned old_unix[] = {AF_UNIX, SOCK_STREAM, 0, 0};
+static int old_pair[2];
+
 static int mount_proc(void) { return mount("proc", "/tmp", "proc", 0, NULL); }
 static int remount_root(void) { return mount(NULL, "/sys", NULL, MS_REMOUNT | MS_BIND, NULL); }
 static int mount_disk(void) { return mount("/dev/vda", "/tmp", "ext4", 0, NULL); }
@@ -155,6 +167,12 @@ int main(void) {
     TRY("raw socket", socket(AF_INET, SOCK_RAW, 1));
     TRY("packet socket", socket(AF_PACKET, SOCK_RAW, 0));
     TRY("vsock", socket(AF_VSOCK, SOCK_STREAM, 0));
+    TRY("vsock by its i386 number", call_32(359, AF_VSOCK, (void *)SOCK_STREAM));
+    TRY("vsock by socketcall of i386", call_32(102, 1, old_vsock));
+    TRY("any socket by socketcall of i386", call_32(102, 1, old_unix));
+    TRY("a local socket by its i386 number", call_32(359, AF_UNIX, (void *)SOCK_STREAM));
+    old_unix[3] = (unsigned)(unsigned long)old_pair;
+    TRY("a pair of local sockets by socketcall of i386", call_32(102, 8, old_unix));
     TRY("abstract socket of the host", connect_abstract(getenv("SOCKET")));
     TRY("interface up", ioctl(socket(AF_INET, SOCK_DGRAM, 0), SIOCSIFFLAGS, &(struct ifreq){.ifr_name = "lo"}));
     puts("# privileges");
