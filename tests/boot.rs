@@ -7,37 +7,45 @@ mod common;
 #[path = "boot/qemu.rs"]
 mod qemu;
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::As;
 use qemu::{Drive, Firmware, Machine};
 
 #[test]
 fn cd_by_bios() {
-    let mut machine = boot(Firmware::Bios, Drive::Cd);
+    let dir = tempfile::tempdir().unwrap();
+    let mut machine = boot(Firmware::Bios, Drive::Cd, &[&disk_with_raptor(dir.path())]);
     assert_eq!(machine.run("findmnt -n -o SOURCE /run/live/medium"), "/dev/sr0");
+    // A machine with systemd has control groups as many computers have them, so this is the place to try them.
+    control_groups(&mut machine);
 }
 
 #[test]
 fn cd_by_uefi() {
-    let mut machine = boot(Firmware::Uefi, Drive::Cd);
+    let mut machine = boot(Firmware::Uefi, Drive::Cd, &[]);
     assert_eq!(machine.run("findmnt -n -o SOURCE /run/live/medium"), "/dev/sr0");
 }
 
 #[test]
 fn usb_stick_by_bios() {
-    let mut machine = boot(Firmware::Bios, Drive::UsbStick);
+    let mut machine = boot(Firmware::Bios, Drive::UsbStick, &[]);
     let medium = machine.run("findmnt -n -o SOURCE /run/live/medium");
     assert!(medium.starts_with("/dev/sd"), "{medium}");
 }
 
 #[test]
 fn usb_stick_by_uefi() {
-    let mut machine = boot(Firmware::Uefi, Drive::UsbStick);
+    let mut machine = boot(Firmware::Uefi, Drive::UsbStick, &[]);
     let medium = machine.run("findmnt -n -o SOURCE /run/live/medium");
     assert!(medium.starts_with("/dev/sd"), "{medium}");
 }
 
 /// Starts the example, logs in and looks at what must be so however it was started.
-fn boot(firmware: Firmware, drive: Drive) -> Machine {
-    let mut machine = Machine::start(firmware, drive, &common::iso::built());
+fn boot(firmware: Firmware, drive: Drive, disks: &[&Path]) -> Machine {
+    let mut machine = Machine::start(firmware, drive, &common::iso::built(), disks);
     machine.log_in();
     let has_efi = machine.run("test -d /sys/firmware/efi && echo yes || echo no");
     assert_eq!(has_efi, if firmware == Firmware::Uefi { "yes" } else { "no" });
@@ -58,4 +66,73 @@ fn boot(firmware: Firmware, drive: Drive) -> Machine {
     // The medium is what it says it is.
     machine.run("cd /run/live/medium && md5sum --check --quiet md5sum.txt && cd /");
     machine
+}
+
+/// A disk with this raptor and a project of busybox.
+fn disk_with_raptor(dir: &Path) -> PathBuf {
+    let project = common::Project::busybox(
+        As::Root,
+        &[
+            ("anonymous.rapt", "FROM base\nRUN sh -c \"echo taking; tail -c 900000000 /dev/zero\"\n"),
+            ("file.rapt", "FROM base\nRUN sh -c \"echo taking; cat /dev/zero > /tmp/file\"\n"),
+            ("waits.rapt", "FROM base\nRUN sh -c \"echo waiting; sleep 60105\"\n"),
+            ("fine.rapt", "FROM base\nRUN true\n"),
+        ],
+    );
+    let (content, disk) = (dir.join("content"), dir.join("disk"));
+    fs::create_dir(&content).unwrap();
+    let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
+    run(Command::new("cp").arg("-r").arg(project.path("")).arg(content.join("project")));
+    run(Command::new("strip").arg("-o").arg(content.join("raptor")).arg(common::raptor()));
+    run(Command::new("/sbin/mkfs.ext4")
+        .args(["-q", "-L", "raptor", "-d"])
+        .arg(&content)
+        .arg(&disk)
+        .arg("400M"));
+    disk
+}
+
+/// Under systemd each sandbox has a control group of its own, which ends it and then is gone.
+fn control_groups(machine: &mut Machine) {
+    const GROUPS: &str = "find /sys/fs/cgroup -type d -name 'raptor-[0-9]*'";
+    machine.run("mkdir /run/disk && mount /dev/disk/by-label/raptor /run/disk && cd /run/disk/project");
+    machine.run("export RAPTOR_STORE=/run/disk/store PATH=/run/disk:$PATH && raptor build -q base");
+    assert_eq!(machine.run(GROUPS), "");
+
+    for bomb in ["anonymous", "file"] {
+        machine.run("dmesg --clear");
+        let said = machine.run(&format!("raptor build --memory 96M {bomb} 2>&1; test $? = 1"));
+        for text in ["| taking", "ended: it took more memory than 96 MiB", "help: allow more with --memory"] {
+            assert!(said.contains(text), "no `{text}` in:\n{said}");
+        }
+        // It was the kernel that ended it, and all of it.
+        let kernel = machine.run("dmesg | grep -o 'oom_memcg=/[^,]*'");
+        assert!(kernel.contains("/user.slice/user-0.slice/raptor-"), "{kernel}");
+        assert_eq!(machine.run(GROUPS), "");
+    }
+
+    // While it lives, the group has the limits; after its engine was killed, the next sandbox removes it.
+    machine.run("raptor build -q --memory 96M waits >/run/said 2>&1 & echo $! >/run/engine");
+    machine.run("until pgrep -f '^sleep 60105'; do sleep 0.2; done");
+    let values = machine.run(&format!(
+        "cd $({GROUPS}) && cat memory.max memory.oom.group pids.max && grep -c . cgroup.procs; cd /run/disk/project"
+    ));
+    let values: Vec<&str> = values.lines().collect();
+    assert_eq!(values[..3], ["100663296", "1", "8192"]);
+    assert!(values[3].parse::<u32>().unwrap() >= 4, "stage, middle, init, sleep: {values:?}");
+    machine.run("kill -9 $(cat /run/engine); while pgrep -f '^sleep 60105'; do sleep 0.2; done");
+    machine.run("raptor build -q fine");
+    assert_eq!(machine.run(GROUPS), "");
+
+    // A service with a limit of its own that is left to those in it: groups are made below it, and it stays within.
+    let service = "systemd-run --quiet --wait --pipe --property Delegate=yes --property MemoryMax=700M \
+                   --working-directory /run/disk/project --setenv RAPTOR_STORE=/run/disk/store --unit limited";
+    machine.run("dmesg --clear");
+    let said =
+        machine.run(&format!("{service} /run/disk/raptor build --memory 96M anonymous 2>&1; test $? = 1"));
+    assert!(said.contains("ended: it took more memory than 96 MiB"), "{said}");
+    let kernel = machine.run("dmesg | grep -o 'oom_memcg=/[^,]*'");
+    assert!(kernel.contains("/system.slice/limited.service/raptor-"), "{kernel}");
+    assert_eq!(machine.run(GROUPS), "");
+    machine.run("umount -l /run/disk && cd / && hash -r");
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use raptor::fetch::debian::{self, Mirror};
 use raptor::fetch::{Client, Settings};
 use raptor::lock::DebianPin;
-use raptor::sandbox::{self, Capture, Event, Launcher, Network, Report, Request, Step};
+use raptor::sandbox::{self, Capture, Event, Launcher, Limits, Network, Report, Request, Step};
 use raptor::schedule::{apt, bootstrap};
 use raptor::store::Store;
 
@@ -158,6 +158,7 @@ impl Test {
             steps: Vec::new(),
             network: Network::None,
             epoch: pin.date,
+            limits: Limits::of_this_machine(),
         }
     }
 

@@ -26,11 +26,6 @@ fn output(project: &Project) -> String {
 
 #[test]
 fn system_calls_lead_nowhere() {
-    let dir = tempfile::tempdir().unwrap();
-    let program = dir.path().join("hostile");
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/escape/hostile.c");
-    let compiled = Command::new("gcc").args(["-static", "-O1", "-o"]).arg(&program).arg(source).status();
-    assert!(compiled.unwrap().success());
     let name = format!("raptor-test-{}", std::process::id());
     let _listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let results = [As::Root, As::User].map(|who| {
@@ -38,7 +33,7 @@ fn system_calls_lead_nowhere() {
             who,
             "COPY --chmod 755 hostile /bin/hostile\nINCLUDE secret\nRUN sh -c \"hostile > /out 2>&1\"\n",
         );
-        fs::copy(&program, project.path("hostile")).unwrap();
+        compile(&project, "hostile");
         let secret = project.path("main.rapt");
         project.write("secret.rinc", &format!("ENV SECRET=\"{}\" SOCKET=\"{name}\"\n", secret.display()));
         output(&project)
@@ -80,6 +75,108 @@ fn a_fork_bomb_meets_a_limit_and_ends_with_its_step() {
         assert_eq!(output(&project), "ended\n");
         let left = Command::new("pgrep").args(["-f", "^sleep 4242"]).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&left.stdout), "", "{who:?}");
+    }
+}
+
+/// Puts a static program made of `tests/escape/NAME.c` into a project.
+fn compile(project: &Project, name: &str) {
+    let source = format!("{}/tests/escape/{name}.c", env!("CARGO_MANIFEST_DIR"));
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join(name);
+    let compiled = Command::new("gcc").args(["-static", "-O1", "-o"]).arg(&program).arg(source).status();
+    assert!(compiled.unwrap().success());
+    fs::copy(&program, project.path(name)).unwrap();
+    project.own();
+}
+
+/// Bytes of memory files of the whole machine.
+fn shared_memory() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap();
+    let line = text.lines().find(|line| line.starts_with("Shmem:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+}
+
+#[test]
+fn memory_bombs_end_with_their_step_and_say_why() {
+    let ways = [
+        "anonymous",
+        "shared",
+        "processes",
+        "memfd",
+        "sysv",
+        "namespace",
+        "/tmp",
+        "/dev/shm",
+        "/run",
+        "/dev",
+    ];
+    for who in [As::Root, As::User] {
+        let project = project(who, "");
+        compile(&project, "bomb");
+        for way in ways {
+            let steps = format!("COPY --chmod 755 bomb /bin/bomb\nMKDIR /mnt\nRUN bomb {way}\n");
+            project.write("main.rapt", &format!("FROM base\n{steps}"));
+            let ran = project.fails(
+                &["build", "--memory", "96M", "main"],
+                &[
+                    &format!("main: step 3 failed: RUN bomb {way}"),
+                    &format!("| taking by {way}"),
+                    "ended: it took more memory than 96 MiB",
+                    "help: allow more with --memory SIZE",
+                ],
+            );
+            assert!(!ran.stderr.contains("nobody minds"), "{}", ran.stderr);
+            // What was taken is given back, not at the end of the test but with the sandbox.
+            let left = Command::new("pgrep").args(["-f", &format!("^bomb {way}$")]).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&left.stdout), "", "{who:?} {way}");
+            assert!(shared_memory() < 1 << 30, "{who:?} {way}");
+        }
+    }
+}
+
+#[test]
+fn what_processes_share_counts_once() {
+    for who in [As::Root, As::User] {
+        let project = project(who, "COPY --chmod 755 bomb /bin/bomb\nRUN sh -c \"bomb forks > /out\"\n");
+        compile(&project, "bomb");
+        let path = project.ok(&["realize", "--memory", "200M", "main"]);
+        assert_eq!(fs::read_to_string(format!("{}/out", path.trim())).unwrap(), "shared\n");
+    }
+}
+
+#[test]
+fn disk_bombs_end_with_their_step_and_say_why() {
+    let big = "RUN sh -c \"echo writing; cat /dev/zero > /big\"";
+    let deleted = "RUN sh -c \"exec 3> /big; rm /big; echo writing; cat /dev/zero >&3; sleep 777\"";
+    let small = "RUN sh -c \"echo writing; i=0; while true; do i=$((i+1)); echo $i > /$i; done\"";
+    for who in [As::Root, As::User] {
+        let project = project(who, "");
+        for step in [big, small] {
+            project.write("main.rapt", &format!("FROM base\n{step}\n"));
+            project.fails(
+                &["build", "--disk", "16M", "main"],
+                &[
+                    "main: step 1 failed",
+                    "| writing",
+                    "ended: it wrote more than 16 MiB",
+                    "help: allow more with --disk SIZE",
+                ],
+            );
+            assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0);
+        }
+    }
+    // A file without a name takes the disk all the same, and some of that always stays free.
+    let project = project(As::Root, &format!("{deleted}\n"));
+    fs::create_dir(project.store()).unwrap();
+    let script = "mount -t tmpfs -o size=400m,mode=700 none own-store; exec \"$@\"";
+    let mut command =
+        project.command_behind(&["unshare", "--mount", "sh", "-c", script, "-"], &["build", "main"]);
+    let ran = common::ran(command.output().unwrap());
+    assert_eq!(ran.status, Some(1), "{}", ran.stderr);
+    for said in
+        ["| writing", "ended: it left less than 8 MiB free on the disk of the store", "raptor store gc"]
+    {
+        assert!(ran.stderr.contains(said), "no `{said}` in:\n{}", ran.stderr);
     }
 }
 

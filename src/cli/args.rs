@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use raptor_lang::program::{Parameter, Parameters, parse_parameter};
 
-use super::store::StoreCommand;
+use super::store::{StoreCommand, name};
 
 /// Builds reproducible machine images from .rapt files.
 #[derive(Debug, Parser)]
@@ -59,6 +59,18 @@ pub struct Global {
     /// After a failure, build what does not depend on it
     #[arg(short, long, global = true)]
     pub keep_going: bool,
+    /// Keep the state in which a step fails, for `raptor shell`
+    #[arg(long, global = true)]
+    pub keep_failed: bool,
+    /// End a sandbox that takes more memory: 500M, 8G [default: 7/8 of the machine's]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = name::size)]
+    pub memory: Option<u64>,
+    /// End a sandbox that writes more to the disk of the store [default: all but the last GiB]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = name::size)]
+    pub disk: Option<u64>,
+    /// End a step that takes longer: 90s, 30m, 2h [default: no limit]
+    #[arg(long, global = true, value_name = "TIME", value_parser = name::age)]
+    pub timeout: Option<std::time::Duration>,
     /// How problems are told on stderr
     #[arg(long, global = true, value_name = "FORMAT", default_value = "human")]
     pub message_format: MessageFormat,
@@ -110,6 +122,8 @@ pub enum Command {
     /// of the signal that ended it. Signals to raptor are passed on to the program.
     #[command(visible_alias = "r")]
     Run(Run),
+    /// Look at the state in which a step failed
+    Shell(Shell),
     /// Print what targets are built on
     #[command(visible_alias = "s")]
     Show(Targets),
@@ -356,6 +370,17 @@ pub struct Run {
     /// Instead of the target's CMD; after `--` if one begins with a hyphen
     #[arg(value_name = "ARG")]
     pub args: Vec<String>,
+    #[command(flatten)]
+    pub with: With,
+}
+
+#[derive(Debug, Args)]
+pub struct Shell {
+    /// The derivation that failed, by its id or the first digits of it, or a module or job that needs it
+    pub target: String,
+    /// Run this instead of an interactive shell
+    #[arg(last = true, value_name = "ARG")]
+    pub argv: Vec<String>,
     #[command(flatten)]
     pub with: With,
 }

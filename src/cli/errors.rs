@@ -7,6 +7,7 @@ use super::ui::Ui;
 use crate::eval::Provenance;
 use crate::fetch::debian;
 use crate::lock::LockError;
+use crate::sandbox::{Limit, StepFailure};
 use crate::schedule::{Failure, RealizeError};
 use crate::{sandbox, store};
 
@@ -96,17 +97,33 @@ impl CliError {
             CliError::Failed { failures, .. } => {
                 failures.iter().find_map(|it| disk_full(&all_said(&it.error)))
             }
+            CliError::Sandbox(sandbox::Error::StepFailed { failure: StepFailure::Limit(limit), .. }) => {
+                Some(raise(limit).to_owned())
+            }
             error => disk_full(&with_sources(error)),
         }
     }
 }
 
+/// How to give a sandbox more of what it lacked.
+fn raise(limit: &Limit) -> &'static str {
+    match limit {
+        Limit::Memory(_) => "allow more with --memory SIZE",
+        Limit::Processes(_) => "let it do less at a time, as with make -j4; no option allows more",
+        Limit::Disk(_) => "allow more with --disk SIZE",
+        Limit::Reserve(_) | Limit::Files(_) => MAKE_ROOM,
+        Limit::StepTime(_) => "allow more with --timeout TIME",
+    }
+}
+
+/// Digits of an id that are enough to name it.
+const SHORT_ID: usize = 12;
+const MAKE_ROOM: &str = "free some space (raptor store gc), or choose a store on another disk with --store";
+
 /// What to do if an error came from a full disk. Those of sandboxes and of programs come as texts.
 fn disk_full(error: &str) -> Option<String> {
     let full = ["No space left on device", "Disk quota exceeded"];
-    full.iter().any(|it| error.contains(it)).then(|| {
-        "free some space (raptor store gc), or choose a store on another disk with --store".to_owned()
-    })
+    full.iter().any(|it| error.contains(it)).then(|| MAKE_ROOM.to_owned())
 }
 
 /// An error with all that programs said before it.
@@ -126,12 +143,20 @@ fn report_failure(ui: &Ui, failure: &Failure, place: Option<&str>) {
     }
     let name = &failure.name;
     let refused = match &failure.error {
-        RealizeError::Step { number, text, tail, refused, failure } => {
+        RealizeError::Step { number, text, tail, refused, failure: why, kept } => {
             ui.error(&format!("{name}: step {number} failed: {text}"));
             for line in tail {
                 ui.raw(&format!("    | {line}"));
             }
-            ui.raw(&format!("  = {failure}"));
+            ui.raw(&format!("  = {why}"));
+            if let StepFailure::Limit(limit) = why {
+                ui.hint(raise(limit));
+            }
+            let id: String = failure.id.to_string().chars().take(SHORT_ID).collect();
+            ui.hint(&match kept {
+                true => format!("raptor shell {id}  looks at the state in which step {number} failed"),
+                false => "--keep-failed keeps the state in which a step fails, for raptor shell".to_owned(),
+            });
             refused
         }
         RealizeError::Network { refused, step } => {

@@ -30,6 +30,7 @@ mod make;
 mod parse;
 mod realize;
 mod run;
+mod shell;
 mod show;
 mod store;
 
@@ -80,6 +81,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         Command::Parse(args) => parse::main(&session, &args),
         Command::Realize(args) => realize::main(&session, &args),
         Command::Run(args) => run::main(&session, &args),
+        Command::Shell(args) => shell::main(&session, &args),
         Command::Show(args) => show::main(&session, &args),
         Command::Store(command) => store::main(&session, &command),
     };

@@ -222,6 +222,7 @@ pub fn execute(
         steps: Vec::new(),
         network: container.network,
         epoch: container.stack.last().map_or(crate::eval::DEFAULT_EPOCH, |it| it.epoch),
+        limits: session.limits(),
     };
     let mut env = container.env.clone();
     if let Ok(term) = std::env::var("TERM") {
@@ -235,7 +236,8 @@ pub fn execute(
     result
 }
 
-fn interact(
+/// Runs a program with raptor's own standard streams and signals.
+pub fn interact(
     session: &Session,
     interaction: &InteractRequest,
     state: Option<&StateDir>,

@@ -15,7 +15,7 @@ use crate::derivation::DrvId;
 use crate::fetch::debian::mirror::{self, Mirror, MirrorError};
 use crate::fetch::{self, Client, Settings};
 use crate::lock::NetworkEntry;
-use crate::sandbox::{self, Launcher};
+use crate::sandbox::{self, Launcher, Limits};
 use crate::schedule::{self, Context, Goals, Options, Realization};
 use crate::store::{self, RootResult, Store, Times};
 
@@ -116,6 +116,16 @@ impl Session {
     /// Whether the network may be used.
     pub fn offline(&self) -> bool {
         self.global.offline || self.global.frozen
+    }
+
+    /// What each sandbox may take of this machine.
+    pub fn limits(&self) -> Limits {
+        let usual = Limits::of_this_machine();
+        Limits {
+            memory: self.global.memory.unwrap_or(usual.memory),
+            disk: self.global.disk.or(usual.disk),
+            step_time: self.global.timeout.or(usual.step_time),
+        }
     }
 
     /// The way to the network.
@@ -238,6 +248,8 @@ impl Session {
                 keep_going: self.global.keep_going,
                 record,
                 offline: self.offline(),
+                limits: self.limits(),
+                keep_failed: self.global.keep_failed,
             },
             cancel: &self.cancel,
             times: &times,

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 
+use super::cgroup::Group;
 use super::error::{Context, Fault, Trouble};
 use super::ids::{self, IdMap};
 use super::request::Request;
@@ -28,11 +29,12 @@ pub fn entry() -> i32 {
             return 2;
         }
     };
-    match receive_job(&channel).and_then(|(job, stdio)| supervise(&job, stdio, &channel)) {
+    let received = receive_job(&channel).map_err(Fault::from);
+    match received.and_then(|(job, stdio)| supervise(&job, stdio, &channel)) {
         Ok(()) => 0,
-        Err(trouble) => {
+        Err(fault) => {
             // If nobody listens any more there is nobody to tell.
-            let _ = channel.send(&Reply::Failed(Fault::from(trouble)), &[]);
+            let _ = channel.send(&Reply::Failed(fault), &[]);
             1
         }
     }
@@ -57,7 +59,7 @@ fn receive_job(channel: &Channel) -> Result<(Job, Vec<OwnedFd>), Trouble> {
     Ok((job, fds.collect()))
 }
 
-fn supervise(job: &Job, stdio: Vec<OwnedFd>, channel: &Channel) -> Result<(), Trouble> {
+fn supervise(job: &Job, stdio: Vec<OwnedFd>, channel: &Channel) -> Result<(), Fault> {
     process::die_with_parent().context(|| "prctl")?;
     process::adopt_orphans().context(|| "prctl")?;
     // Ctrl-C in a terminal is for the engine alone, which then ends us in good order.
@@ -74,9 +76,9 @@ fn supervise(job: &Job, stdio: Vec<OwnedFd>, channel: &Channel) -> Result<(), Tr
     let mut problem = Trouble("no way to map ids".into());
     for map in ids::candidates(&job.ids) {
         match start(job, &stdio, channel, map)? {
-            Ok(child) => {
+            Ok((child, group)) => {
                 drop(stdio);
-                let status = watch(child, channel)?;
+                let status = watch(child, channel, group)?;
                 if let Task::Reenter(_) = job.task {
                     // If nobody listens any more there is nobody to tell.
                     let _ = channel.send(&Reply::Exited(status), &[]);
@@ -86,7 +88,7 @@ fn supervise(job: &Job, stdio: Vec<OwnedFd>, channel: &Channel) -> Result<(), Tr
             Err(trouble) => problem = trouble,
         }
     }
-    Err(problem)
+    Err(problem.into())
 }
 
 /// Starts the child that enters the namespaces. The inner error means that another map may work.
@@ -95,7 +97,7 @@ fn start(
     stdio: &[OwnedFd],
     channel: &Channel,
     map: IdMap,
-) -> Result<Result<Pid, Trouble>, Trouble> {
+) -> Result<Result<(Pid, Option<Group>), Trouble>, Trouble> {
     let (ours, theirs) = Channel::pair().context(|| "socketpair")?;
     let Some(child) = process::fork().context(|| "fork")? else {
         drop(ours);
@@ -105,7 +107,7 @@ fn start(
     match ours.receive::<Sync>() {
         Ok(Some((Sync::Unshared, _))) => {}
         // The child has said itself what went wrong.
-        _ => return Ok(Ok(child)),
+        _ => return Ok(Ok((child, None))),
     }
     let mapped = ids::write_maps(&job.ids, map, child.as_raw_pid()).and_then(|()| match (&job.task, map) {
         (Task::Run { request, .. }, IdMap::Shifted) => shifted_mounts(request, child),
@@ -119,9 +121,14 @@ fn start(
             return Ok(Err(trouble));
         }
     };
+    let group = match &job.task {
+        Task::Run { request, .. } => Group::around(child, &request.limits),
+        _ => None,
+    };
     let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-    ours.send(&Sync::Mapped, &fds).context(|| "cannot talk to the sandbox")?;
-    Ok(Ok(child))
+    let mapped = Sync::Mapped { grouped: group.is_some() };
+    ours.send(&mapped, &fds).context(|| "cannot talk to the sandbox")?;
+    Ok(Ok((child, group)))
 }
 
 /// Trees, work dir and host paths of a request, with their ids shifted into the user namespace of `child`.
@@ -142,14 +149,14 @@ fn shifted_mounts(request: &Request, child: Pid) -> Result<Vec<OwnedFd>, Trouble
 
 /// Waits until every process of the sandbox is gone, and hurries them when the engine hangs up. Gives the exit
 /// status of the child.
-fn watch(child: Pid, channel: &Channel) -> Result<i32, Trouble> {
+fn watch(child: Pid, channel: &Channel, group: Option<Group>) -> Result<i32, Fault> {
     let pidfd =
         rustix::process::pidfd_open(child, rustix::process::PidfdFlags::empty()).context(|| "pidfd")?;
     loop {
         let mut fds = [PollFd::new(&pidfd, PollFlags::IN), PollFd::new(channel, PollFlags::IN)];
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(err) => return Err(Trouble(format!("poll: {err}"))),
+            Err(err) => return Err(Trouble(format!("poll: {err}")).into()),
         }
         let [ended, hung_up] = fds.map(|fd| !fd.revents().is_empty());
         if hung_up {
@@ -163,9 +170,10 @@ fn watch(child: Pid, channel: &Channel) -> Result<i32, Trouble> {
     // The init of the sandbox dies with its parent; after it there is nobody left.
     reap_all();
     match status {
-        Some((_, status)) => match status.terminating_signal() {
-            Some(signal) => Err(Trouble(format!("killed by signal {signal}"))),
-            None => Ok(status.exit_status().unwrap_or(1)),
+        Some((_, status)) => match (status.terminating_signal(), group.and_then(|it| it.met())) {
+            (Some(_), Some(limit)) => Err(Fault::Limit(limit)),
+            (Some(signal), None) => Err(Fault::Setup(format!("killed by signal {signal}"))),
+            (None, _) => Ok(status.exit_status().unwrap_or(1)),
         },
         None => Ok(1),
     }

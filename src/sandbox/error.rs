@@ -7,11 +7,13 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limit;
+
 /// Why a sandbox gave no result.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A step failed; what the program said went through [`super::Event::Output`].
-    #[error("step {idx} failed: {failure}")]
+    #[error("step {} failed: {failure}", .idx + 1)]
     StepFailed {
         /// Index into [`super::Request::steps`].
         idx: usize,
@@ -48,6 +50,20 @@ pub enum Error {
         /// Command that adds a range.
         fix: String,
     },
+    /// The range of subordinate ids is too small for the users and groups of an image.
+    #[error("user {user} has only {count} ids in {file}, and {least} are needed; run as root: {fix}")]
+    FewSubIds {
+        /// Name or number of the user.
+        user: String,
+        /// `/etc/subuid` or `/etc/subgid`.
+        file: &'static str,
+        /// Size of the largest range.
+        count: u32,
+        /// Size that is needed.
+        least: u32,
+        /// Command that adds a range.
+        fix: String,
+    },
     /// The setuid helpers are missing.
     #[error("the program {0} is missing; run as root: apt-get install uidmap")]
     NoUidmap(&'static str),
@@ -69,6 +85,8 @@ pub enum StepFailure {
     Exit(i32),
     /// The program was ended by this signal.
     Signal(i32),
+    /// It took more of the host than it may.
+    Limit(Limit),
     /// The program could not be started, or a file step failed: one sentence that names the path.
     Message(String),
 }
@@ -78,6 +96,7 @@ impl fmt::Display for StepFailure {
         match self {
             StepFailure::Exit(status) => write!(f, "exit status {status}"),
             StepFailure::Signal(signal) => write!(f, "killed by signal {signal}"),
+            StepFailure::Limit(limit) => write!(f, "{limit}"),
             StepFailure::Message(message) => f.write_str(message),
         }
     }
@@ -88,8 +107,13 @@ impl fmt::Display for StepFailure {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Fault {
     Setup(String),
-    Step { idx: usize, failure: StepFailure },
+    Step {
+        idx: usize,
+        failure: StepFailure,
+    },
     EmptyOutput(String),
+    /// During whatever step was running.
+    Limit(Limit),
 }
 
 impl From<Trouble> for Fault {
@@ -98,12 +122,15 @@ impl From<Trouble> for Fault {
     }
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Error {
-        match fault {
-            Fault::Setup(message) => Error::Setup(message),
-            Fault::Step { idx, failure } => Error::StepFailed { idx, failure },
-            Fault::EmptyOutput(name) => Error::EmptyOutput(name),
+impl Fault {
+    /// The error for a sandbox that was in this step.
+    pub fn into_error(self, step: Option<usize>) -> Error {
+        match (self, step) {
+            (Fault::Setup(message), _) => Error::Setup(message),
+            (Fault::Step { idx, failure }, _) => Error::StepFailed { idx, failure },
+            (Fault::EmptyOutput(name), _) => Error::EmptyOutput(name),
+            (Fault::Limit(limit), Some(idx)) => Error::StepFailed { idx, failure: StepFailure::Limit(limit) },
+            (Fault::Limit(limit), None) => Error::Setup(limit.to_string()),
         }
     }
 }

@@ -181,7 +181,7 @@ pub(super) fn clear_scratch() -> Result<(), Trouble> {
 }
 
 /// Gives directory `to` the owner, mode and extended attributes of `from`, which may be a link to it.
-fn copy_attributes(from: &Path, to: &Path) -> Result<(), Trouble> {
+pub(super) fn copy_attributes(from: &Path, to: &Path) -> Result<(), Trouble> {
     use std::os::unix::fs::MetadataExt;
     // Through the link, without the absolute path: its directories may be closed to us.
     let from = from.join(".");

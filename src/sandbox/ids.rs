@@ -14,6 +14,8 @@ use super::error::{Context, Error, Trouble};
 
 /// First host id of a sandbox made by root: above every range that distributions hand out by default.
 const SHIFT: u32 = 2_000_000;
+/// Where ranges of ordinary users begin by convention.
+const FIRST_SUB: u32 = 100_000;
 /// Number of ids inside.
 const COUNT: u32 = 65_536;
 
@@ -97,15 +99,33 @@ pub(super) fn plan() -> Result<IdPlan, Error> {
         }
     }
     let name = user_name(uid);
-    let range = |file: &'static str| {
-        let text = fs::read_to_string(file).unwrap_or_default();
-        largest_range(&text, name.as_deref(), uid).ok_or_else(|| {
-            let user = name.clone().unwrap_or_else(|| uid.to_string());
-            let fix = format!("usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}");
-            Error::NoSubIds { user, file, fix }
+    let files = ["/etc/subuid", "/etc/subgid"];
+    let [users, groups] = files.map(|file| fs::read_to_string(file).unwrap_or_default());
+    let range = |file: &'static str, text: &str| {
+        let range = largest_range(text, name.as_deref(), uid);
+        if let Some(range) = range.filter(|it| it.count >= COUNT - 1) {
+            return Ok(range);
+        }
+        let user = name.clone().unwrap_or_else(|| uid.to_string());
+        let first = first_free(&[&users, &groups]);
+        let ids = format!("{first}-{}", first.saturating_add(COUNT - 1));
+        let fix = format!("usermod --add-subuids {ids} --add-subgids {ids} {user}");
+        Err(match range {
+            Some(range) => Error::FewSubIds { user, file, count: range.count, least: COUNT - 1, fix },
+            None => Error::NoSubIds { user, file, fix },
         })
     };
-    Ok(IdPlan::Sub { uid, gid, uids: range("/etc/subuid")?, gids: range("/etc/subgid")? })
+    let [uids, gids] = [range(files[0], &users)?, range(files[1], &groups)?];
+    Ok(IdPlan::Sub { uid, gid, uids, gids })
+}
+
+/// The first id above all that these texts of `/etc/subuid` and `/etc/subgid` hand out, to whomever.
+fn first_free(texts: &[&str]) -> u32 {
+    let ends = texts.iter().flat_map(|text| text.lines()).filter_map(|line| {
+        let mut fields = line.trim().split(':').skip(1);
+        fields.next()?.parse::<u32>().ok()?.checked_add(fields.next()?.parse().ok()?)
+    });
+    ends.fold(FIRST_SUB, u32::max)
 }
 
 /// The largest range of a user in the text of `/etc/subuid` or `/etc/subgid`.
@@ -163,10 +183,9 @@ pub(super) fn write_maps(plan: &IdPlan, map: IdMap, pid: i32) -> Result<(), Trou
 /// Runs newuidmap and newgidmap, both at once.
 fn helpers(pid: i32, uid: (u32, Range), gid: (u32, Range)) -> Result<(), Trouble> {
     let start = |program: &'static str, (own, range): (u32, Range)| {
-        let count = range.count.min(COUNT - 1);
         let child = Command::new(program)
             .args([pid.to_string(), "0".into(), own.to_string(), "1".into(), "1".into()])
-            .args([range.first.to_string(), count.to_string()])
+            .args([range.first.to_string(), (COUNT - 1).to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -238,5 +257,12 @@ mod tests {
         assert_eq!(range(Some("bert"), 7), Some((300000, 65536)));
         assert_eq!(range(Some("carl"), 7), None);
         assert_eq!(range(None, 1000), Some((200000, 65536)));
+    }
+
+    #[test]
+    fn a_range_that_is_advised_overlaps_with_none() {
+        let texts = ["anna:100000:10\nbert:300000:65536\n", "carl:400000:1\nanna:x:1\nanna:4294967295:7\n"];
+        assert_eq!(first_free(&texts), 400_001);
+        assert_eq!(first_free(&["", "root:1000:5\n"]), 100_000);
     }
 }

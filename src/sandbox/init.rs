@@ -17,7 +17,7 @@ use super::program::{self, Program, Streams};
 use super::request::{Event, Request, Step};
 use super::root::{self, Root};
 use super::wire::{Channel, Deliver, Reply, Stdio};
-use super::{base_env, debs, files, images, network};
+use super::{base_env, debs, files, images, network, watchdog};
 
 /// Everything that init needs, from before it was born.
 pub(super) struct Life<'a> {
@@ -28,6 +28,8 @@ pub(super) struct Life<'a> {
     pub engine: &'a Channel,
     pub map: IdMap,
     pub ground: Ground,
+    /// To tell the watchdog where to look.
+    pub watchdog: Channel,
     /// Memory file for the [`Notes`].
     pub notes: OwnedFd,
 }
@@ -64,12 +66,14 @@ pub(super) fn run(life: Life<'_>) -> i32 {
 }
 
 fn live(life: Life<'_>) -> Result<(), Fault> {
-    let Life { request, kind, stdio, engine, map, ground, notes } = life;
+    let Life { request, kind, stdio, engine, map, ground, watchdog, notes } = life;
     super::process::unshare(rustix::thread::UnshareFlags::NEWNS).context(|| "cannot copy the mounts")?;
     rustix::system::sethostname(b"raptor").context(|| "cannot set the host name")?;
     rustix::system::setdomainname(b"(none)").context(|| "cannot set the domain name")?;
     network::set_up(request.network, engine)?;
     let root = root::enter(request, ground, map)?;
+    watchdog::show(request, &watchdog)?;
+    drop(watchdog);
     // Programs must not look into this process, which can do more than they.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).context(|| "prctl")?;
 

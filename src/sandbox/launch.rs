@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio as ProcessStdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -15,6 +16,7 @@ use super::console::{Caller, Console};
 use super::entry::{ARGUMENT, job_file};
 use super::error::{Error, StepFailure};
 use super::ids::{self, IdPlan};
+use super::limits::Limit;
 use super::request::{Event, MountSource, Report, Request, Step};
 use super::wire::{Channel, Hello, Job, Reply, Stdio, Task};
 use super::{Listeners, network, terminal};
@@ -163,7 +165,7 @@ fn simple(launcher: &Launcher, task: Task) -> Result<Reply, Error> {
 /// The one thing that a process has to say.
 fn answer(mut process: SandboxProcess) -> Result<Reply, Error> {
     match process.channel.receive() {
-        Ok(Some((Reply::Failed(fault), _))) => Err(fault.into()),
+        Ok(Some((Reply::Failed(fault), _))) => Err(fault.into_error(None)),
         Ok(Some((reply, _))) => Ok(reply),
         Ok(None) => Err(process.died()),
         Err(err) => Err(Error::Setup(format!("cannot listen to the sandbox: {err}"))),
@@ -189,6 +191,11 @@ fn drive(
             }
         }
     }
+    let step_time = match &task {
+        Task::Run { request, .. } => request.limits.step_time,
+        _ => None,
+    };
+    let mut step = CurrentStep::default();
     let (mut process, mut console) = match interactive {
         None => (SandboxProcess::start(launcher, task, &[])?, None),
         Some((caller, _)) => {
@@ -210,6 +217,10 @@ fn drive(
             console.relay()?;
         }
         drain(&mut output, on_event);
+        if let (Some(limit), Some(idx)) = (step_time.filter(|it| step.took_longer_than(*it)), step.idx) {
+            let failure = StepFailure::Limit(Limit::StepTime(limit));
+            return Err(Error::StepFailed { idx, failure });
+        }
         if !told {
             continue;
         }
@@ -222,6 +233,7 @@ fn drive(
         match received {
             None => return Err(process.died()),
             Some((Reply::Event(event), fds)) => {
+                step.hear(&event);
                 if let (Some(console), Some((_, last)), Event::StepStarted { idx }) =
                     (&mut console, interactive, &event)
                     && *idx == last
@@ -256,12 +268,36 @@ fn drive(
                 process.finish();
                 return match reply {
                     Reply::Done(report) => Ok(report),
-                    Reply::Failed(fault) => Err(fault.into()),
+                    Reply::Failed(fault) => Err(fault.into_error(step.idx)),
                     _ => Err(unexpected()),
                 };
             }
             Some((Reply::Removed | Reply::Hashed(_) | Reply::Exited(_), _)) => return Err(unexpected()),
         }
+    }
+}
+
+/// The step that a sandbox is in.
+#[derive(Default)]
+struct CurrentStep {
+    idx: Option<usize>,
+    /// When it began, unless it is done.
+    since: Option<Instant>,
+}
+
+impl CurrentStep {
+    fn hear(&mut self, event: &Event) {
+        match event {
+            Event::StepStarted { idx } => {
+                *self = CurrentStep { idx: Some(*idx), since: Some(Instant::now()) };
+            }
+            Event::StepDone { .. } => self.since = None,
+            Event::Output(_) => {}
+        }
+    }
+
+    fn took_longer_than(&self, limit: Duration) -> bool {
+        self.since.is_some_and(|since| since.elapsed() > limit)
     }
 }
 

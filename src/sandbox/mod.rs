@@ -9,10 +9,14 @@ mod console;
 mod error;
 mod ids;
 mod launch;
+mod limits;
 mod terminal;
 
+mod cgroup;
 mod entry;
+mod memory;
 mod stage;
+mod watchdog;
 
 mod ground;
 mod init;
@@ -39,6 +43,7 @@ pub use entry::entry;
 pub use error::{Error, StepFailure};
 pub use ids::{check_host, ids_on_disk};
 pub use launch::{InteractRequest, Launcher, hash, interact, owns_ids, reenter, remove, run};
+pub use limits::{Limit, Limits};
 pub use request::{
     Attrs, Capture, CopySource, Event, LayerBlob, Mount, MountSource, Network, Report, Request, Step,
 };

@@ -11,6 +11,8 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use super::limits;
+
 /// Most lower directories of one overlay: one page of options holds as many short names.
 pub(super) const MAX_LOWER: usize = 400;
 
@@ -28,9 +30,10 @@ pub(super) fn new(
     fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
 }
 
-/// A new tmpfs whose root has this mode (octal).
+/// A new tmpfs whose root has this mode (octal). Its size says nothing of the host.
 pub(super) fn tmpfs(mode: &str) -> rustix::io::Result<OwnedFd> {
-    new("tmpfs", &[("mode", mode)], MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
+    let options = [("mode", mode), ("size", limits::TMPFS_SIZE), ("nr_inodes", limits::TMPFS_FILES)];
+    new("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
 }
 
 /// A copy of the mount below `path`: of it alone.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
 use crate::tree::TreeInfo;
 
 /// One sandbox, from empty upper dir to captured result.
@@ -32,6 +33,8 @@ pub struct Request {
     pub network: Network,
     /// Latest time stamp of a captured file, in seconds since 1970; also `SOURCE_DATE_EPOCH`.
     pub epoch: i64,
+    /// What it may take of the host.
+    pub limits: Limits,
 }
 
 /// What becomes of the upper dir.
@@ -68,6 +71,8 @@ pub enum MountSource {
     Tmpfs,
     /// An empty directory on disk, thrown away.
     Scratch,
+    /// A tree, file or directory, that can be written to; what is written is thrown away.
+    Draft(String),
     /// An empty file or directory whose content is captured under this name in `work/out/NAME`.
     Output {
         /// Name in the report; one path component.

@@ -222,12 +222,32 @@ fn prepare(
             fs::create_dir(&path)?;
             copy(&path)
         }
+        MountSource::Draft(tree) => copy(&draft(&ground::tree_path(stores, tree)?, idx)?),
         MountSource::Output { name, .. } => copy(&ground::output_path(name)?),
         MountSource::Host { readonly: only_read, .. } => {
             let host = hosts.next().ok_or_else(|| Trouble("the host path was not passed".into()))?;
             if *only_read { readonly(host) } else { Ok(host) }
         }
     }
+}
+
+/// Makes a place where a tree can be written to without being changed.
+fn draft(tree: &Path, idx: usize) -> Result<String, Trouble> {
+    let scratch = format!("w/scratch/{idx}");
+    if !fs::symlink_metadata(tree)?.is_dir() {
+        fs::copy(tree, &scratch)?;
+        return Ok(scratch);
+    }
+    let [upper, work] = ["upper", "work"].map(|name| format!("{scratch}/{name}"));
+    fs::create_dir_all(&upper)?;
+    fs::create_dir(&work)?;
+    ground::copy_attributes(tree, Path::new(&upper))?;
+    let path = format!("o/{idx}");
+    fs::create_dir(&path)?;
+    let lower = [tree.to_string_lossy().into_owned()];
+    let upper = format!("upperdir={upper},workdir={work},volatile");
+    mounts::overlay(&lower, Some(&upper), &path).context(|| "cannot mount the overlay")?;
+    Ok(path)
 }
 
 /// Attaches a mount to an absolute path of the root, which is made if missing.

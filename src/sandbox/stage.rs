@@ -16,17 +16,23 @@ use super::ground;
 use super::ids::{self, IdMap};
 use super::request::{Network, Report, Request};
 use super::wire::{Channel, Job, Reply, Stdio, Sync, Task};
-use super::{capture, init, process};
+use super::{capture, init, process, watchdog};
 use crate::tree;
 
 /// Does the job; the result is the exit status. Every failure has been told to the engine.
 pub(super) fn run(job: &Job, stdio: &[OwnedFd], engine: &Channel, supervisor: Channel, map: IdMap) -> i32 {
+    if let Task::Run { .. } = job.task {
+        // If the machine has no memory left, this and all that comes from it goes first. Not everybody may say so.
+        let _ = fs::write("/proc/self/oom_score_adj", "1000");
+    }
     let result = process::die_with_parent()
         .context(|| "prctl")
         .and_then(|()| enter_user_namespace(&supervisor))
         .map_err(Fault::from)
-        .and_then(|mounts| match &job.task {
-            Task::Run { request, stdio: kind } => sandbox(request, *kind, stdio, engine, map, mounts),
+        .and_then(|(mounts, grouped)| match &job.task {
+            Task::Run { request, stdio: kind } => {
+                sandbox(request, *kind, stdio, engine, Entered { map, mounts, grouped })
+            }
             Task::Remove(path) => {
                 let removed = match fs::symlink_metadata(path) {
                     Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
@@ -62,12 +68,13 @@ fn reenter(argv: &[OsString], stdio: &[OwnedFd]) -> Trouble {
     Trouble(format!("cannot start raptor again: {error}"))
 }
 
-/// Becomes root of a new user namespace; returns the mounts that the supervisor made for it.
-fn enter_user_namespace(supervisor: &Channel) -> Result<Vec<OwnedFd>, Trouble> {
+/// Becomes root of a new user namespace; returns the mounts that the supervisor made for it, and whether a control
+/// group limits memory and processes.
+fn enter_user_namespace(supervisor: &Channel) -> Result<(Vec<OwnedFd>, bool), Trouble> {
     process::unshare(UnshareFlags::NEWUSER)
         .context(|| format!("cannot make a user namespace{}", ids::restriction_hint()))?;
     supervisor.send(&Sync::Unshared, &[]).context(|| "supervisor")?;
-    let Some((Sync::Mapped, mounts)) = supervisor.receive().context(|| "supervisor")? else {
+    let Some((Sync::Mapped { grouped }, mounts)) = supervisor.receive().context(|| "supervisor")? else {
         return Err(Trouble("the supervisor is gone".into()));
     };
     rustix::thread::set_thread_res_gid(Gid::ROOT, Gid::ROOT, Gid::ROOT)
@@ -79,7 +86,16 @@ fn enter_user_namespace(supervisor: &Channel) -> Result<Vec<OwnedFd>, Trouble> {
     rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)
         .context(|| "prctl")?;
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    Ok(mounts)
+    Ok((mounts, grouped))
+}
+
+/// How the user namespace was entered.
+struct Entered {
+    map: IdMap,
+    /// Those that the supervisor made.
+    mounts: Vec<OwnedFd>,
+    /// A control group limits memory and processes.
+    grouped: bool,
 }
 
 /// The sandbox proper. `None` means that init has told the engine why it failed.
@@ -88,19 +104,22 @@ fn sandbox(
     kind: Stdio,
     stdio: &[OwnedFd],
     engine: &Channel,
-    map: IdMap,
-    mounts: Vec<OwnedFd>,
+    Entered { map, mounts, grouped }: Entered,
 ) -> Result<Option<Reply>, Fault> {
     leave_namespaces(request.network)?;
     let ground = ground::lay(request, mounts)?;
     let notes = rustix::fs::memfd_create("notes", rustix::fs::MemfdFlags::CLOEXEC).context(|| "notes")?;
     // The new process number and time namespaces are for children only, and whoever has made them can start
     // no threads; so that is somebody else than this process, which has to hash.
+    let (ours, theirs) = Channel::pair().context(|| "socketpair")?;
     let Some(middle) = process::fork_bound().context(|| "fork")? else {
-        let life = init::Life { request, kind, stdio, engine, map, ground, notes };
+        drop(ours);
+        let life = init::Life { request, kind, stdio, engine, map, ground, watchdog: theirs, notes };
         std::process::exit(start_init(life));
     };
-    match wait(middle.pid)? {
+    drop(theirs);
+    let status = watchdog::wait(middle.pid, &ours, &request.limits, grouped)?;
+    match (status.and_then(|it| it.exit_status()), status.and_then(|it| it.terminating_signal())) {
         (Some(0), _) => {}
         (Some(1), _) => return Ok(None),
         (_, Some(signal)) => return Err(Fault::Setup(format!("its init was killed by signal {signal}"))),

@@ -89,13 +89,18 @@ pub(super) enum Reply {
     Failed(Fault),
 }
 
-/// Between the supervisor and the process that enters the namespaces.
+/// Between the supervisor and the process that enters the namespaces, and between this and init.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Sync {
     /// The user namespace exists and waits for its maps.
     Unshared,
     /// The maps are written. Comes with the mounts of trees, work dir and host paths if they are shifted.
-    Mapped,
+    Mapped {
+        /// A control group limits memory and processes.
+        grouped: bool,
+    },
+    /// Init has entered the root. Comes with its `/proc` and its file systems in memory.
+    Entered,
 }
 
 /// One end of a packet connection.

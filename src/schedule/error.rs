@@ -35,6 +35,8 @@ pub enum RealizeError {
         refused: Vec<Refusal>,
         /// What happened.
         failure: sandbox::StepFailure,
+        /// The state is kept, under the id of the derivation.
+        kept: bool,
     },
     /// All steps succeeded, but not without the network.
     #[error("{} of the network could not be answered from the lock", count(refused.len()))]

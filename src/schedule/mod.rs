@@ -3,11 +3,12 @@
 pub mod apt;
 pub mod bootstrap;
 mod error;
+mod failed;
 mod graph;
 mod known;
 mod log;
-mod plan;
 mod once;
+mod plan;
 mod realize;
 
 use std::collections::BTreeMap;
@@ -18,11 +19,12 @@ use crate::eval::Provenance;
 use crate::fetch::Client;
 use crate::fetch::debian::mirror::{Mirror, MirrorError};
 use crate::lock::{LockError, NetworkEntry};
-use crate::sandbox::Launcher;
+use crate::sandbox::{Launcher, Limits};
 use crate::store::{Store, Times};
 use crate::world::Files;
 
 pub use error::{Failure, RealizeError};
+pub use failed::{FailedState, failed_state};
 pub use graph::realize;
 pub use known::{Origins, bodies, key_of, recall, remember, remember_recorded};
 pub use log::read_log;
@@ -60,6 +62,10 @@ pub struct Options {
     pub record: bool,
     /// Nothing is fetched.
     pub offline: bool,
+    /// What each sandbox may take of the host.
+    pub limits: Limits,
+    /// The state in which a step fails is kept in the store.
+    pub keep_failed: bool,
 }
 
 /// Keeps what the layer of this name saw of the network.

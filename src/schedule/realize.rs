@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use raptor_lang::stmt::Digest;
 
+use super::failed::{self, FailedState};
 use super::log::Log;
 use super::{Context, Goals, Progress, RealizeError, apt, bootstrap, once};
 use crate::derivation::{
@@ -50,7 +51,8 @@ pub fn realize_one(
         return Ok(Built { output, reused: true });
     }
     let begin = std::time::Instant::now();
-    let job = Job { ctx, id, watch: Arc::default() };
+    let name = goals.derivations.get(&id).map_or("", Derivation::name);
+    let job = Job { ctx, id, name, watch: Arc::default() };
     let (output, key) = match resolved {
         Derivation::Source(it) => {
             return Ok(Built { output: realize_source(ctx, goals, id, it)?, reused: false });
@@ -93,6 +95,7 @@ fn realize_source(
 struct Job<'a> {
     ctx: &'a Context<'a>,
     id: DrvId,
+    name: &'a str,
     watch: Arc<Watch>,
 }
 
@@ -284,6 +287,7 @@ impl Job<'_> {
             steps: Vec::new(),
             network,
             epoch,
+            limits: self.ctx.options.limits,
         }
     }
 
@@ -308,7 +312,13 @@ impl Job<'_> {
         let result = self.sandbox_in(&work, &request, proxy);
         match result {
             Ok((report, used)) => Ok(Finished { work, report, used }),
-            Err(error) => {
+            Err(mut error) => {
+                if self.ctx.options.keep_failed
+                    && let RealizeError::Step { number, text, kept, .. } = &mut error
+                {
+                    let state = FailedState::new(self.name, *number, text, &request);
+                    *kept = failed::keep(&self.ctx.store, &self.ctx.launcher, &self.id, &state)?;
+                }
                 // What is left may belong to other ids; the error that led here is the one worth telling.
                 let _ = sandbox::remove(&self.ctx.launcher, &request.work);
                 Err(error)
@@ -377,7 +387,8 @@ impl Job<'_> {
         match result {
             Err(sandbox::Error::Cancelled) => Err(RealizeError::Cancelled),
             Err(sandbox::Error::StepFailed { idx, failure }) => {
-                Err(RealizeError::Step { number: idx + 1, text: text(idx), tail, refused, failure })
+                let (text, kept) = (text(idx), false);
+                Err(RealizeError::Step { number: idx + 1, text, tail, refused, failure, kept })
             }
             Err(error) => Err(error.into()),
             Ok(_) if !refused.is_empty() => {

@@ -92,6 +92,7 @@ impl Store {
         let victims = victims(trees, &needed, rules, &mut done);
         if mode == GcMode::DryRun {
             done.strays = self.stray_trees(&needed)?;
+            done.strays.extend(self.old_failed(rules)?.into_iter().map(|(path, _)| path));
         } else {
             let (gone, back) = self.remove_trees(victims, rules)?;
             done.kept += back.len();
@@ -191,6 +192,7 @@ impl Store {
             discard(&work, &path)?;
             done.strays.push(path);
         }
+        self.remove_failed(rules, &work, &mut done.strays)?;
         self.remove_records(&mut done.strays)?;
         self.remove_temporary(&work, &mut done.strays)?;
         for dir in ["drv", "log"] {
@@ -299,7 +301,7 @@ fn removed(info: &TreeInfo, used: SystemTime) -> Removed {
 }
 
 /// Takes something out of sight in one step, and removes it.
-fn discard(work: &work::WorkDir, path: &Path) -> Result<()> {
+pub(super) fn discard(work: &work::WorkDir, path: &Path) -> Result<()> {
     let away = work.path().join("discarded");
     match fs::rename(path, &away) {
         Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -320,7 +322,7 @@ fn remove_file(path: &Path) -> Result<()> {
 }
 
 /// How long ago it was changed; something of the future, or that is gone, is new.
-fn age(path: &Path) -> Duration {
+pub(super) fn age(path: &Path) -> Duration {
     let changed = std::fs::symlink_metadata(path).and_then(|it| it.modified());
     changed.ok().and_then(|it| it.elapsed().ok()).unwrap_or_default()
 }

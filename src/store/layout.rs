@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use crate::tree::hash_id;
 
 /// Directories of a store, in the order of spec/store.md. `partial` holds downloads that may be resumed.
-pub const DIRS: &[&str] =
-    &["trees", "info", "realized", "drv", "log", "locks", "uses", "roots", "bad", "state", "partial", "tmp"];
+pub const DIRS: &[&str] = &[
+    "trees", "info", "realized", "drv", "log", "failed", "locks", "uses", "roots", "bad", "state", "partial",
+    "tmp",
+];
 
 hash_id! {
     /// A cache key: the resolved id of a derivation, or the digest of a fetched body.

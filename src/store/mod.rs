@@ -12,6 +12,7 @@ mod uses;
 mod work;
 
 mod archive;
+mod failed;
 mod gc;
 mod optimise;
 mod roots;
@@ -30,6 +31,7 @@ use rustix::fs::FlockOperation;
 use crate::tree::{self, Owner, TreeError, TreeHash, TreeInfo};
 
 pub use archive::{ArchiveError, Contents, Imported, Known};
+pub use failed::Failed;
 pub use gc::{Collected, GcMode, Removed, Rules};
 pub use layout::{Key, default_root};
 pub use optimise::{Optimised, Usage};

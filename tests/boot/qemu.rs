@@ -54,8 +54,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts a machine that has nothing but `image`, which it cannot change, in `drive`.
-    pub fn start(firmware: Firmware, drive: Drive, image: &Path) -> Machine {
+    /// Starts a machine that has `image` in `drive`, and perhaps disks, none of which it can change for good.
+    pub fn start(firmware: Firmware, drive: Drive, image: &Path, disks: &[&Path]) -> Machine {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().unwrap();
         let image = image.to_str().unwrap();
@@ -77,6 +77,10 @@ impl Machine {
         }
         let image = format!("if=none,id=image,format=raw,readonly=on,file={}", image.replace(',', ",,"));
         command.arg("-drive").arg(image);
+        for disk in disks {
+            let file = disk.to_str().unwrap().replace(',', ",,");
+            command.arg("-drive").arg(format!("if=virtio,format=raw,snapshot=on,file={file}"));
+        }
         match drive {
             Drive::Cd => command.args(["-device", "ide-cd,drive=image,bootindex=1"]),
             Drive::UsbStick => {

@@ -141,6 +141,16 @@ impl Project {
         command
     }
 
+    /// The same, started by another program of root: a shell with its script, say, that ends in `exec "$@"`.
+    pub fn command_behind(&self, before: &[&str], args: &[&str]) -> Command {
+        let plain = self.command(args);
+        let mut command = Command::new(before[0]);
+        command.args(&before[1..]).arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
+        command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+    }
+
     pub fn run(&self, args: &[&str]) -> Ran {
         ran(self.command(args).output().unwrap())
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use raptor::sandbox::{
-    self, Attrs, Capture, Error, Event, Launcher, Network, Report, Request, Step, StepFailure,
+    self, Attrs, Capture, Error, Event, Launcher, Limits, Network, Report, Request, Step, StepFailure,
 };
 
 pub const EPOCH: i64 = 1_700_000_000;
@@ -73,6 +73,7 @@ impl World {
             steps,
             network: Network::None,
             epoch: EPOCH,
+            limits: Limits::of_this_machine(),
         }
     }
 

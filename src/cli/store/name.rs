@@ -98,7 +98,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << unit).ok_or_else(|| "this is too large".to_owned())
 }
 
-/// An age such as 30d.
+/// An age or another span of time, such as 30d.
 pub fn age(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = match text.get(digits.len()..).unwrap_or_default() {
@@ -107,10 +107,10 @@ pub fn age(text: &str) -> Result<Duration, String> {
         "h" => 3600,
         "d" => 24 * 3600,
         "w" => 7 * 24 * 3600,
-        "" => return Err("an age needs a unit: s, m, h, d or w".to_owned()),
+        "" => return Err("a time needs a unit: s, m, h, d or w".to_owned()),
         other => return Err(format!("unknown unit `{other}`; known are s, m, h, d and w")),
     };
-    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is no age"))?;
+    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is no time"))?;
     number.checked_mul(unit).map(Duration::from_secs).ok_or_else(|| "this is too long".to_owned())
 }
 
