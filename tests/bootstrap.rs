@@ -159,6 +159,7 @@ impl Test {
             network: Network::None,
             epoch: pin.date,
             limits: Limits::of_this_machine(),
+            checkpoints: None,
         }
     }
 
@@ -166,7 +167,7 @@ impl Test {
         let mut output = Vec::new();
         let mut on_event = |event: Event| match event {
             Event::Output(bytes) => output.extend(bytes),
-            Event::StepStarted { .. } | Event::StepDone { .. } => {}
+            Event::StepStarted { .. } | Event::StepDone { .. } | Event::Checkpoint { .. } => {}
         };
         let result = sandbox::run(&self.launcher, &request, None, &AtomicBool::new(false), &mut on_event);
         result.unwrap_or_else(|err| panic!("{err}\n{}", String::from_utf8_lossy(&output)))

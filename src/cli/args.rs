@@ -56,6 +56,9 @@ pub struct Global {
     /// Derivations to build at a time [default: number of processors]
     #[arg(short, long, global = true, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,
+    /// Do all steps of a layer again, also those that have not changed
+    #[arg(long, global = true)]
+    pub no_checkpoints: bool,
     /// After a failure, build what does not depend on it
     #[arg(short, long, global = true)]
     pub keep_going: bool,

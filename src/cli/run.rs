@@ -223,6 +223,7 @@ pub fn execute(
         network: container.network,
         epoch: container.stack.last().map_or(crate::eval::DEFAULT_EPOCH, |it| it.epoch),
         limits: session.limits(),
+        checkpoints: None,
     };
     let mut env = container.env.clone();
     if let Ok(term) = std::env::var("TERM") {

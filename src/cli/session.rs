@@ -250,6 +250,7 @@ impl Session {
                 offline: self.offline(),
                 limits: self.limits(),
                 keep_failed: self.global.keep_failed,
+                checkpoints: !self.global.no_checkpoints,
             },
             cancel: &self.cancel,
             times: &times,

@@ -36,6 +36,14 @@ pub struct NetworkEntry {
     pub headers: Vec<(String, String)>,
 }
 
+impl NetworkEntry {
+    /// Whether two entries are answers to the same request.
+    pub fn is_same_request(&self, other: &NetworkEntry) -> bool {
+        let key = |it: &NetworkEntry| (it.url.clone(), it.method.clone(), it.accept.clone(), it.body.clone());
+        key(self) == key(other)
+    }
+}
+
 /// A pinned file of a FETCH without digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FilePin {

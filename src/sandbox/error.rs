@@ -26,6 +26,9 @@ pub enum Error {
     /// An output file is still empty after all steps.
     #[error("the output `{0}` was not written")]
     EmptyOutput(String),
+    /// The checkpoint to begin with is damaged.
+    #[error("the checkpoint is damaged: {0}")]
+    Checkpoint(String),
     /// The sandbox could not be made, or its result not be taken.
     #[error("sandbox: {0}")]
     Setup(String),
@@ -114,6 +117,7 @@ pub(super) enum Fault {
     EmptyOutput(String),
     /// During whatever step was running.
     Limit(Limit),
+    Checkpoint(String),
 }
 
 impl From<Trouble> for Fault {
@@ -131,6 +135,7 @@ impl Fault {
             (Fault::EmptyOutput(name), _) => Error::EmptyOutput(name),
             (Fault::Limit(limit), Some(idx)) => Error::StepFailed { idx, failure: StepFailure::Limit(limit) },
             (Fault::Limit(limit), None) => Error::Setup(limit.to_string()),
+            (Fault::Checkpoint(why), _) => Error::Checkpoint(why),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The private directory below which a sandbox is put together; its names are all that `/proc/mounts` shows.
 //!
 //! `s/N` directories of trees, `w` work dir, `l/N` links to lower trees, `e` an empty directory, `r` the root, `o/N`
-//! overlays, `t/N` texts, `p` and `c` `/proc` and its covers.
+//! overlays, `t/N` texts, `p` and `c` `/proc` and its covers, `k` checkpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,6 +36,7 @@ pub(super) fn lay(request: &Request, mounts: Vec<OwnedFd>) -> Result<Ground, Tro
     let Some(work) = mounts.next() else {
         return Err(Trouble("mounts are missing".into()));
     };
+    let checkpoints = request.checkpoints.as_ref().and_then(|_| mounts.next());
     let private = mounts::tmpfs("0755").context(|| "cannot make a tmpfs")?;
     mounts::attach_here(private.as_fd()).context(|| "cannot mount a tmpfs over the work directory")?;
     rustix::process::fchdir(&private).context(|| "cannot enter the private directory")?;
@@ -50,6 +51,10 @@ pub(super) fn lay(request: &Request, mounts: Vec<OwnedFd>) -> Result<Ground, Tro
         stores.push(dir);
     }
     mounts::attach(work.as_fd(), Path::new("w")).context(|| "cannot attach the work directory")?;
+    if let Some(checkpoints) = checkpoints {
+        fs::create_dir("k")?;
+        mounts::attach(checkpoints.as_fd(), Path::new("k")).context(|| "cannot attach the checkpoints")?;
+    }
 
     let mut links = BTreeMap::new();
     let overlaid = request.mounts.iter().filter_map(|mount| match &mount.source {
@@ -117,7 +122,7 @@ fn own_mounts(request: &Request) -> Result<Vec<OwnedFd>, Trouble> {
 }
 
 /// Copies of the mounts that a request needs from outside, in the order in which [`lay`] takes them: trees, work
-/// dir, host paths.
+/// dir, checkpoints, host paths.
 pub(super) fn request_mounts(
     request: &Request,
     mut copy: impl FnMut(&Path, MountAttrFlags) -> Result<OwnedFd, Trouble>,
@@ -128,6 +133,9 @@ pub(super) fn request_mounts(
         fds.push(copy(trees, harmless | MountAttrFlags::MOUNT_ATTR_RDONLY)?);
     }
     fds.push(copy(&request.work, harmless)?);
+    if let Some(checkpoints) = &request.checkpoints {
+        fds.push(copy(&checkpoints.dir, harmless)?);
+    }
     for mount in &request.mounts {
         if let MountSource::Host { path, .. } = &mount.source {
             fds.push(copy(path, harmless)?);

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint::Keeper;
 use super::error::{Context, Fault, StepFailure, Trouble};
 use super::ground::Ground;
 use super::ids::IdMap;
@@ -71,7 +72,9 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
     rustix::system::sethostname(b"raptor").context(|| "cannot set the host name")?;
     rustix::system::setdomainname(b"(none)").context(|| "cannot set the domain name")?;
     network::set_up(request.network, engine)?;
-    let root = root::enter(request, ground, map)?;
+    let mut keeper = request.checkpoints.as_ref().map(Keeper::open).transpose()?;
+    let mut resumed = keeper.as_mut().map(Keeper::resume).transpose()?.flatten();
+    let root = root::enter(request, ground, map, resumed.as_mut())?;
     watchdog::show(request, &watchdog)?;
     drop(watchdog);
     // Programs must not look into this process, which can do more than they.
@@ -80,7 +83,12 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
     let console = program::Console::new(kind, stdio, engine)?;
     let mut status = 0;
     let mut steps = Steps { request, root: &root, wanted: BTreeMap::new() };
-    for (idx, step) in request.steps.iter().enumerate() {
+    let mut first = 0;
+    if let (Some(keeper), Some(resumed)) = (&mut keeper, resumed) {
+        steps.wanted = resumed.wanted.clone();
+        first = keeper.resumed(resumed);
+    }
+    for (idx, step) in request.steps.iter().enumerate().skip(first) {
         // A pipe for each step, which the engine gets with the news of the step: so it can tell whose output it is.
         let (outside, inside) = output_pipe()?;
         let gone = || "the engine is gone";
@@ -96,11 +104,23 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
             result => result.map(|()| 0).map_err(|failure| Fault::Step { idx, failure })?,
         };
         engine.send(&Reply::Event(Event::StepDone { idx }), &[]).context(gone)?;
+        if let Some(taken) = keeper.as_mut().and_then(|it| it.take(idx, &root.made, &steps.wanted)) {
+            let problem = taken.err().map(|Trouble(why)| why);
+            tell_and_wait(engine, Event::Checkpoint { idx, problem })?;
+        }
     }
     let wanted = steps.wanted;
     let file = std::fs::File::from(notes);
     serde_json::to_writer(file, &Notes { made: root.made, wanted, status }).context(|| "notes")?;
     Ok(())
+}
+
+/// Tells of something, and waits until it is dealt with.
+fn tell_and_wait(engine: &Channel, event: Event) -> Result<(), Trouble> {
+    let (end, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).context(|| "pipe")?;
+    engine.send(&Reply::Event(event), &[theirs.as_fd()]).context(|| "the engine is gone")?;
+    drop(theirs);
+    std::io::copy(&mut std::fs::File::from(end), &mut std::io::sink()).context(|| "pipe").map(drop)
 }
 
 /// Where the programs of a step write: the end to read, and theirs.

@@ -185,6 +185,9 @@ fn drive(
             *trees = absolute(trees)?;
         }
         request.work = absolute(&request.work)?;
+        if let Some(checkpoints) = &mut request.checkpoints {
+            checkpoints.dir = absolute(&checkpoints.dir)?;
+        }
         for mount in &mut request.mounts {
             if let MountSource::Host { path, .. } = &mut mount.source {
                 *path = absolute(path)?;
@@ -232,6 +235,8 @@ fn drive(
         drain(&mut output, on_event);
         match received {
             None => return Err(process.died()),
+            // The descriptor that comes with it is closed when this is done: that is what the sandbox waits for.
+            Some((Reply::Event(event @ Event::Checkpoint { .. }), _wait)) => on_event(event),
             Some((Reply::Event(event), fds)) => {
                 step.hear(&event);
                 if let (Some(console), Some((_, last)), Event::StepStarted { idx }) =
@@ -292,7 +297,7 @@ impl CurrentStep {
                 *self = CurrentStep { idx: Some(*idx), since: Some(Instant::now()) };
             }
             Event::StepDone { .. } => self.since = None,
-            Event::Output(_) => {}
+            Event::Checkpoint { .. } | Event::Output(_) => {}
         }
     }
 

@@ -30,6 +30,8 @@ mod files;
 mod images;
 mod program;
 
+mod checkpoint;
+
 mod canonical;
 mod capture;
 mod normalise;
@@ -45,7 +47,8 @@ pub use ids::{check_host, ids_on_disk};
 pub use launch::{InteractRequest, Launcher, hash, interact, owns_ids, reenter, remove, run};
 pub use limits::{Limit, Limits};
 pub use request::{
-    Attrs, Capture, CopySource, Event, LayerBlob, Mount, MountSource, Network, Report, Request, Step,
+    Attrs, Capture, Checkpoints, CopySource, Event, LayerBlob, Mount, MountSource, Network, Report, Request,
+    Step,
 };
 
 use std::collections::BTreeMap;

@@ -35,6 +35,19 @@ pub struct Request {
     pub epoch: i64,
     /// What it may take of the host.
     pub limits: Limits,
+    /// Snapshots between steps, of a sandbox without mounts.
+    pub checkpoints: Option<Checkpoints>,
+}
+
+/// Snapshots between steps: which to take, and which to begin with.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Checkpoints {
+    /// Existing directory, on the file system of the work dir, where they are: `NAME.manifest` and `NAME.pack`.
+    pub dir: PathBuf,
+    /// Name of the checkpoint after a step, by index of the step.
+    pub names: BTreeMap<usize, String>,
+    /// The step whose checkpoint to begin with, instead of doing it and those before it.
+    pub resume: Option<usize>,
 }
 
 /// What becomes of the upper dir.
@@ -221,6 +234,14 @@ pub enum Event {
     StepDone {
         /// Index into [`Request::steps`].
         idx: usize,
+    },
+    /// Both files of the checkpoint after step `idx` are written, or there is none for this reason. The next step
+    /// waits until the event is handled.
+    Checkpoint {
+        /// Index into [`Request::steps`].
+        idx: usize,
+        /// Why there is none.
+        problem: Option<String>,
     },
     /// A piece of the program's standard output or error, in order.
     Output(Vec<u8>),

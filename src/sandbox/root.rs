@@ -9,7 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use fs_err as fs;
 use rustix::mount::{MountAttrFlags, UnmountFlags};
 
-use super::error::{Context, Trouble};
+use super::checkpoint::Resumed;
+use super::error::{Context, Fault, Trouble};
 use super::ground::{self, Ground};
 use super::ids::IdMap;
 use super::mounts;
@@ -45,8 +46,14 @@ impl Root {
     }
 }
 
-/// Builds the root and enters it. The host is out of reach afterwards.
-pub(super) fn enter(request: &Request, ground: Ground, map: IdMap) -> Result<Root, Trouble> {
+/// Builds the root and enters it. The host is out of reach afterwards. Directories in memory are as they were at the
+/// checkpoint that the sandbox begins with, if it does.
+pub(super) fn enter(
+    request: &Request,
+    ground: Ground,
+    map: IdMap,
+    resumed: Option<&mut Resumed>,
+) -> Result<Root, Fault> {
     mount_root(&ground, request.capture)?;
     let kernel = KernelMounts::make(request.network)?;
     let mut hosts = ground.hosts.into_iter();
@@ -69,9 +76,16 @@ pub(super) fn enter(request: &Request, ground: Ground, map: IdMap) -> Result<Roo
     rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "cannot leave the host")?;
     rustix::process::chdir("/").context(|| "cannot enter the root")?;
 
-    let mut made = Vec::new();
-    kernel.attach(&mut made, map)?;
-    write_run_files(request)?;
+    let mut made = resumed.as_ref().map(|it| it.made.clone()).unwrap_or_default();
+    kernel.attach(&mut made)?;
+    match resumed {
+        Some(resumed) => resumed.fill_memory()?,
+        None => {
+            make_dev()?;
+            write_run_files(request)?;
+        }
+    }
+    kernel.attach_devices(map)?;
     for (dest, source) in &prepared {
         attach(source, dest, &mut made)?;
     }
@@ -142,7 +156,7 @@ impl KernelMounts {
         })
     }
 
-    fn attach(self, made: &mut Vec<PathBuf>, map: IdMap) -> Result<(), Trouble> {
+    fn attach(&self, made: &mut Vec<PathBuf>) -> Result<(), Trouble> {
         for (mount, path) in [
             (&self.proc, "/proc"),
             (&self.dev, "/dev"),
@@ -152,19 +166,16 @@ impl KernelMounts {
         ] {
             attach(mount, path, made)?;
         }
-        mounts::set_attributes(self.sys.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY).context(|| "/sys")?;
+        mounts::set_attributes(self.sys.as_fd(), MountAttrFlags::MOUNT_ATTR_RDONLY).context(|| "/sys")
+    }
+
+    /// What is mounted in `/dev`, and over parts of `/proc`.
+    fn attach_devices(self, map: IdMap) -> Result<(), Trouble> {
         for (name, device) in &self.devices {
             let path = Path::new("/dev").join(name);
-            fs::File::create_new(&path)?;
             mounts::attach(device.as_fd(), &path).context(|| path.display())?;
         }
-        for (name, target) in LINKS {
-            symlink(target, Path::new("/dev").join(name)).context(|| format!("/dev/{name}"))?;
-        }
-        fs::create_dir("/dev/pts")?;
         mounts::attach(self.pts.as_fd(), Path::new("/dev/pts")).context(|| "/dev/pts")?;
-        fs::create_dir("/dev/shm")?;
-        fs::set_permissions("/dev/shm", Permissions::from_mode(0o1777))?;
         if map == IdMap::Identity {
             for path in GUARDED.map(Path::new).into_iter().filter(|path| path.exists()) {
                 let copy = mounts::copy_all(path).context(|| path.display())?;
@@ -175,6 +186,19 @@ impl KernelMounts {
         }
         Ok(())
     }
+}
+
+/// The content of a new `/dev`, with places for devices and terminals.
+fn make_dev() -> Result<(), Trouble> {
+    for name in DEVICES {
+        fs::File::create_new(Path::new("/dev").join(name))?;
+    }
+    for (name, target) in LINKS {
+        symlink(target, Path::new("/dev").join(name)).context(|| format!("/dev/{name}"))?;
+    }
+    fs::create_dir("/dev/pts")?;
+    fs::create_dir("/dev/shm")?;
+    Ok(fs::set_permissions("/dev/shm", Permissions::from_mode(0o1777))?)
 }
 
 /// The detached mount of a request's mount.

@@ -29,6 +29,20 @@ impl Log {
         Ok(Log { file: store.log_file(&id.to_string()), out, tail: Default::default(), line: Vec::new() })
     }
 
+    /// Begins with what an earlier build wrote, as far as it can be read, and says that its steps are not done again.
+    pub fn resume(&mut self, earlier: &Path, steps: usize) -> std::io::Result<()> {
+        let earlier = fs::File::open(earlier).and_then(zstd::Decoder::new);
+        // What was kept ends where its writer had got to, which the decoder takes for an error.
+        let _ = earlier.and_then(|mut earlier| std::io::copy(&mut earlier, &mut self.out));
+        writeln!(self.out, "==> steps 1 to {steps}: from a checkpoint")
+    }
+
+    /// Keeps what was written so far for [`Log::resume`].
+    pub fn keep(&mut self, to: &Path) -> std::io::Result<()> {
+        self.out.flush()?;
+        fs::copy(self.out.get_ref().path(), to).map(drop)
+    }
+
     /// The heading of a step; the output kept for messages starts anew.
     pub fn step(&mut self, number: usize, text: &str) -> std::io::Result<()> {
         self.tail.clear();

@@ -2,6 +2,7 @@
 
 pub mod apt;
 pub mod bootstrap;
+mod checkpoints;
 mod error;
 mod failed;
 mod graph;
@@ -66,6 +67,8 @@ pub struct Options {
     pub limits: Limits,
     /// The state in which a step fails is kept in the store.
     pub keep_failed: bool,
+    /// Layers begin after the last step that an earlier build has done in the same way.
+    pub checkpoints: bool,
 }
 
 /// Keeps what the layer of this name saw of the network.
@@ -126,6 +129,15 @@ pub enum Progress<'a> {
         derivation: &'a Derivation,
         /// Which of those at a time it is, counted from 0.
         slot: usize,
+    },
+    /// The first steps were done before, and are not done again.
+    Resumed {
+        /// Of which derivation.
+        id: DrvId,
+        /// The step to begin with, counted from 1.
+        number: usize,
+        /// Of how many.
+        of: usize,
     },
     /// A step begins.
     Step {

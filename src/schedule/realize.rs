@@ -1,5 +1,6 @@
 //! Realizing one derivation whose inputs are there.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use raptor_lang::stmt::Digest;
 
+use super::checkpoints::Plan;
 use super::failed::{self, FailedState};
 use super::log::Log;
 use super::{Context, Goals, Progress, RealizeError, apt, bootstrap, once};
@@ -177,7 +179,7 @@ impl Job<'_> {
             steps: plan.steps,
             ..self.request(Vec::new(), Capture::Layer, Network::None, it.epoch)
         };
-        self.register_layer(self.sandbox(request, None)?)
+        self.register_layer(self.sandbox(request, None, None)?)
     }
 
     fn image(&self, it: &Image<Outputs>) -> Result<TreeHash, RealizeError> {
@@ -187,7 +189,7 @@ impl Job<'_> {
         let blob = LayerBlob { tree, member, sha256, diff_id };
         let steps = vec![sandbox::Step::UnpackLayer(blob)];
         let request = Request { steps, ..self.request(lower, Capture::Layer, Network::None, it.epoch) };
-        self.register_layer(self.sandbox(request, None)?)
+        self.register_layer(self.sandbox(request, None, None)?)
     }
 
     fn layer(
@@ -202,18 +204,33 @@ impl Job<'_> {
         request.run_files.insert("apt.conf".to_owned(), apt::apt_conf().to_owned());
         request.steps = it.steps.iter().map(sandbox_step).collect();
         request.keep.clone_from(&it.keep);
-        let config = runs.then(|| self.proxy_config(it, goals));
-        if let Some(config) = &config
-            && !self.ctx.options.offline
-        {
-            // All at once is faster than one by one, as the programs will ask for them. What cannot be had may not be
-            // asked for; if it is, the proxy says so.
-            let wanted = missing_bodies(&config.recorded, &config.mirrors, &self.ctx.store)?;
-            if let Err(RealizeError::Cancelled) = self.fetch(&wanted) {
-                return Err(RealizeError::Cancelled);
+        let mut plan = match runs && self.ctx.options.checkpoints {
+            true => Plan::new(self.ctx, it, &request.run_files, base_mirror(goals, self.id)),
+            false => None,
+        };
+        let finished = loop {
+            let config = runs.then(|| self.proxy_config(it, goals, plan.as_ref()));
+            if let Some(config) = &config
+                && !self.ctx.options.offline
+            {
+                // All at once is faster than one by one, as the programs will ask for them. What cannot be had may not
+                // be asked for; if it is, the proxy says so.
+                let ahead = it.network.iter().filter(|it| !config.answered.contains(it)).cloned();
+                let wanted = missing_bodies(&ahead.collect::<Vec<_>>(), &config.mirrors, &self.ctx.store)?;
+                if let Err(RealizeError::Cancelled) = self.fetch(&wanted) {
+                    return Err(RealizeError::Cancelled);
+                }
             }
+            request.checkpoints = plan.as_ref().map(Plan::request);
+            match (self.sandbox(request.clone(), config, plan.as_mut()), &mut plan) {
+                // Then from the beginning.
+                (Err(RealizeError::Sandbox(sandbox::Error::Checkpoint(_))), Some(plan)) => plan.forget()?,
+                (other, _) => break other?,
+            }
+        };
+        if let Some(plan) = plan {
+            plan.finish()?;
         }
-        let finished = self.sandbox(request, config)?;
         // A locked build replays from what the lock has; that it needed less is no reason to change it.
         let network = match self.ctx.options.record {
             true => finished.used.clone(),
@@ -231,7 +248,7 @@ impl Job<'_> {
         request.mounts = run_mounts(&it.mounts);
         request.steps =
             vec![sandbox::Step::Run { argv: it.argv.clone(), env: it.env.clone(), cwd: "/".to_owned() }];
-        let finished = self.sandbox(request, None)?;
+        let finished = self.sandbox(request, None, None)?;
         let info = finished.report.outputs.get(OUTPUT).ok_or(RealizeError::NoOutput)?;
         self.register(&finished.work, &Path::new("out").join(OUTPUT), info)
     }
@@ -288,6 +305,7 @@ impl Job<'_> {
             network,
             epoch,
             limits: self.ctx.options.limits,
+            checkpoints: None,
         }
     }
 
@@ -304,12 +322,17 @@ impl Job<'_> {
     }
 
     /// Runs a sandbox in a fresh work directory, with log, progress and, if wanted, the recording proxy.
-    fn sandbox(&self, mut request: Request, proxy: Option<ProxyConfig>) -> Result<Finished, RealizeError> {
+    fn sandbox(
+        &self,
+        mut request: Request,
+        proxy: Option<ProxyConfig>,
+        plan: Option<&mut Plan>,
+    ) -> Result<Finished, RealizeError> {
         sandbox::check_host()?;
         let work = self.ctx.store.work_dir()?;
         request.work = work.path().join("sandbox");
         fs_err::create_dir(&request.work)?;
-        let result = self.sandbox_in(&work, &request, proxy);
+        let result = self.sandbox_in(&work, &request, proxy, plan);
         match result {
             Ok((report, used)) => Ok(Finished { work, report, used }),
             Err(mut error) => {
@@ -331,17 +354,22 @@ impl Job<'_> {
         work: &WorkDir,
         request: &Request,
         proxy: Option<ProxyConfig>,
+        mut plan: Option<&mut Plan>,
     ) -> Result<(Report, Vec<NetworkEntry>), RealizeError> {
         let texts: Vec<String> = request.steps.iter().map(step_text).collect();
         let mut log = Log::create(work.path(), &self.id, &self.ctx.store)?;
         let mut log_error = None;
-        let mut running: Option<Proxy> = None;
+        let mut resumed = plan.as_ref().and_then(|it| it.resume());
+        if let Some(resumed) = &resumed {
+            log.resume(&resumed.log, resumed.step)?;
+        }
+        let running: RefCell<Option<Proxy>> = RefCell::default();
         let mut proxy_error = None;
         let mut config = proxy;
         let mut serve = |listeners: Listeners| {
             if let Some(config) = config.take() {
                 match Proxy::start(listeners, config) {
-                    Ok(proxy) => running = Some(proxy),
+                    Ok(proxy) => drop(running.replace(Some(proxy))),
                     Err(error) => proxy_error = Some(error),
                 }
             }
@@ -352,11 +380,21 @@ impl Job<'_> {
                     self.watch.step.store(*idx, Ordering::Relaxed);
                     let text = texts.get(*idx).map_or("", String::as_str);
                     let of = texts.len();
+                    if resumed.take().is_some() {
+                        self.ctx.observer.event(Progress::Resumed { id: self.id, number: idx + 1, of });
+                    }
                     self.ctx.observer.event(Progress::Step { id: self.id, number: idx + 1, of, text });
                     log.step(idx + 1, text)
                 }
                 Event::StepDone { idx } => {
                     self.ctx.observer.event(Progress::StepDone { id: self.id, number: idx + 1 });
+                    Ok(())
+                }
+                Event::Checkpoint { problem: Some(_), .. } => Ok(()),
+                Event::Checkpoint { idx, problem: None } => {
+                    let outcome = running.borrow().as_ref().and_then(Proxy::settled);
+                    // Not being able to keep a checkpoint is no reason not to build.
+                    let _ = plan.as_mut().map(|plan| plan.taken(*idx, outcome, &mut log));
                     Ok(())
                 }
                 Event::Output(bytes) => {
@@ -374,9 +412,9 @@ impl Job<'_> {
         let result = sandbox::run(&self.ctx.launcher, request, serve, self.ctx.cancel, &mut on_event);
         // An interrupted build does not wait for bodies that are still coming.
         if matches!(result, Err(sandbox::Error::Cancelled)) {
-            running = None;
+            running.take();
         }
-        let outcome = running.map(Proxy::finish);
+        let outcome = running.take().map(Proxy::finish);
         let (used, refused) = outcome.map(|it| (it.used, it.refused)).unwrap_or_default();
         self.tell_fetched(None);
         let tail = log.finish()?;
@@ -418,7 +456,7 @@ impl Job<'_> {
         Ok(mirrors)
     }
 
-    fn proxy_config(&self, it: &Layer<Outputs>, goals: &Goals<'_>) -> ProxyConfig {
+    fn proxy_config(&self, it: &Layer<Outputs>, goals: &Goals<'_>, plan: Option<&Plan>) -> ProxyConfig {
         let watch = self.watch.clone();
         let on_event = Arc::new(move |event: ProxyEvent<'_>| watch.hear(event));
         let aliases = base_mirror(goals, self.id).map(|seen| {
@@ -427,6 +465,7 @@ impl Job<'_> {
         });
         ProxyConfig {
             recorded: it.network.clone(),
+            answered: plan.map(Plan::answered).unwrap_or_default(),
             allow_new: self.ctx.options.record,
             offline: self.ctx.options.offline,
             mirrors: aliases.into_iter().collect(),

@@ -11,7 +11,7 @@ use fs_err as fs;
 use rustix::fs::FlockOperation;
 use serde::Serialize;
 
-use super::{KeyLock, Realized, Result, Root, Store, name_of, record, uses, work};
+use super::{CheckpointUsage, KeyLock, Realized, Result, Root, Store, name_of, now, record, uses, work};
 use crate::tree::{TreeHash, TreeInfo};
 
 /// How long something without a lock of its own may be in the making.
@@ -19,14 +19,18 @@ const IN_THE_MAKING: Duration = Duration::from_secs(10 * 60);
 /// How long downloads can be resumed, and how long logs and derivations without result are kept.
 const REMNANT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// How long checkpoints are kept that no build uses.
+const CHECKPOINTS: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 /// What may stay although nothing needs it, and what must.
 #[derive(Clone, Debug)]
 pub struct Rules {
     /// Results of each root that count, the newest first; at least one.
     pub keep_last: usize,
-    /// Only what was not used for so long is removed.
+    /// Only what was not used for so long is removed. Of checkpoints, without this, what was not used for a week.
     pub older_than: Option<Duration>,
-    /// Once the trees have no more bytes than this, the rest stays. What was not used longest goes first.
+    /// Once trees and checkpoints have no more bytes than this, the rest stays. Checkpoints go first, then what was
+    /// not used longest.
     pub max_size: Option<u64>,
     /// Ids of the derivations of live roots, with their inputs.
     pub derivations: BTreeSet<String>,
@@ -59,6 +63,8 @@ pub struct Collected {
     pub removed: Vec<Removed>,
     /// Sum of their bytes.
     pub freed: u64,
+    /// Checkpoints, all that a layer has.
+    pub checkpoints: Vec<CheckpointUsage>,
     /// Number of trees that stay.
     pub kept: usize,
     /// Sum of their bytes.
@@ -90,6 +96,7 @@ impl Store {
             }
         }
         let victims = victims(trees, &needed, rules, &mut done);
+        self.collect_checkpoints(rules, mode, &mut done)?;
         if mode == GcMode::DryRun {
             done.strays = self.stray_trees(&needed)?;
             done.strays.extend(self.old_failed(rules)?.into_iter().map(|(path, _)| path));
@@ -100,8 +107,27 @@ impl Store {
             done.removed = gone;
             self.remove_remnants(rules, &mut done)?;
         }
-        done.freed = done.removed.iter().map(|it| it.bytes).sum();
+        let checkpoints: u64 = done.checkpoints.iter().map(|it| it.bytes).sum();
+        done.freed = done.removed.iter().map(|it| it.bytes).sum::<u64>() + checkpoints;
         Ok(done)
+    }
+
+    /// Checkpoints are quicker to make again than what they are part of, so they go before any tree; those that a
+    /// build uses now stay.
+    fn collect_checkpoints(&self, rules: &Rules, mode: GcMode, done: &mut Collected) -> Result<()> {
+        let all = self.checkpoint_usage()?;
+        let trees: u64 = self.list()?.iter().map(|(info, _)| info.bytes).sum();
+        let mut size = all.iter().map(|it| it.bytes).sum::<u64>() + trees;
+        let least = rules.older_than.unwrap_or(CHECKPOINTS);
+        for it in all {
+            let old = Duration::from_secs(now().saturating_sub(it.used)) >= least;
+            let too_much = rules.max_size.is_some_and(|most| size > most);
+            if (old || too_much) && (mode == GcMode::DryRun || self.remove_checkpoints(&it.key)?) {
+                size = size.saturating_sub(it.bytes);
+                done.checkpoints.push(it);
+            }
+        }
+        Ok(())
     }
 
     fn add_needs(&self, root: &Root, keep_last: usize, needed: &mut BTreeSet<TreeHash>) -> Result<()> {

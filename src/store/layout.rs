@@ -7,7 +7,19 @@ use crate::tree::hash_id;
 
 /// Directories of a store, in the order of spec/store.md. `partial` holds downloads that may be resumed.
 pub const DIRS: &[&str] = &[
-    "trees", "info", "realized", "drv", "log", "failed", "locks", "uses", "roots", "bad", "state", "partial",
+    "trees",
+    "info",
+    "realized",
+    "drv",
+    "log",
+    "checkpoints",
+    "failed",
+    "locks",
+    "uses",
+    "roots",
+    "bad",
+    "state",
+    "partial",
     "tmp",
 ];
 

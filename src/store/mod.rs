@@ -12,6 +12,7 @@ mod uses;
 mod work;
 
 mod archive;
+mod checkpoints;
 mod failed;
 mod gc;
 mod optimise;
@@ -31,6 +32,7 @@ use rustix::fs::FlockOperation;
 use crate::tree::{self, Owner, TreeError, TreeHash, TreeInfo};
 
 pub use archive::{ArchiveError, Contents, Imported, Known};
+pub use checkpoints::{Checkpoint, CheckpointUsage, Checkpoints};
 pub use failed::Failed;
 pub use gc::{Collected, GcMode, Removed, Rules};
 pub use layout::{Key, default_root};

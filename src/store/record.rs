@@ -55,6 +55,13 @@ pub fn write<T: Serialize>(store: &Path, file: &Path, value: &T) -> Result<()> {
     write_atomic(store, file, &sealed(file, value)?)
 }
 
+/// Writes a record that a power cut may tear: its check tells.
+pub fn write_unsynced<T: Serialize>(store: &Path, file: &Path, value: &T) -> Result<()> {
+    let temp = temporary(store, file, &sealed(file, value)?)?;
+    temp.persist(file).map_err(|err| named(file, err.error))?;
+    Ok(())
+}
+
 /// The text of a record.
 pub fn sealed<T: Serialize>(file: &Path, value: &T) -> Result<Vec<u8>> {
     let mut text = serde_json::to_vec(value).map_err(std::io::Error::from)?;
@@ -86,10 +93,20 @@ fn check(file: &Path, object: &[u8]) -> blake3::Hash {
 
 /// Writes a file by temporary file, sync and rename.
 pub fn write_atomic(store: &Path, file: &Path, content: &[u8]) -> Result<()> {
+    let temp = temporary(store, file, content)?;
+    temp.as_file().sync_data().map_err(|err| named(file, err))?;
+    temp.persist(file).map_err(|err| named(file, err.error))?;
+    Ok(())
+}
+
+fn named(file: &Path, err: std::io::Error) -> std::io::Error {
+    std::io::Error::new(err.kind(), format!("cannot write {}: {err}", file.display()))
+}
+
+/// A temporary file with what is to become `file`.
+fn temporary(store: &Path, file: &Path, content: &[u8]) -> Result<tempfile::NamedTempFile> {
     let tmp = store.join("tmp");
-    let named = |err: std::io::Error| {
-        std::io::Error::new(err.kind(), format!("cannot write {}: {err}", file.display()))
-    };
+    let named = |err| named(file, err);
     let mut temp = loop {
         let temp = tempfile::Builder::new().prefix(work::RECORD).tempfile_in(&tmp).map_err(named)?;
         rustix::fs::flock(temp.as_file(), FlockOperation::LockExclusive).map_err(|err| named(err.into()))?;
@@ -99,9 +116,7 @@ pub fn write_atomic(store: &Path, file: &Path, content: &[u8]) -> Result<()> {
         }
     };
     temp.write_all(content).map_err(named)?;
-    temp.as_file().sync_data().map_err(named)?;
-    temp.persist(file).map_err(|err| named(err.error))?;
-    Ok(())
+    Ok(temp)
 }
 
 #[cfg(test)]

@@ -185,6 +185,9 @@ impl Store {
         if self.times_file().exists() {
             check(self.times_file(), readable::<Times>(&self.times_file()).err());
         }
+        for (path, problem) in self.verify_checkpoints()? {
+            check(path, problem);
+        }
         for path in self.files("drv")? {
             // Its id is the hash of its text.
             let problem = match fs::read(&path) {

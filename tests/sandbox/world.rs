@@ -74,6 +74,7 @@ impl World {
             network: Network::None,
             epoch: EPOCH,
             limits: Limits::of_this_machine(),
+            checkpoints: None,
         }
     }
 

@@ -72,6 +72,9 @@ impl Show for Events {
                     &json!({ "type": "started", "derivation": id, "name": name, "kind": kind, "slot": slot }),
                 );
             }
+            Progress::Resumed { id, number, of } => {
+                self.ui.event(&json!({ "type": "resumed", "derivation": id, "number": number, "of": of }));
+            }
             Progress::Step { id, number, of, text } => {
                 self.flush(&mut state, &id);
                 self.ui.event(

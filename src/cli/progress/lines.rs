@@ -35,6 +35,9 @@ impl Show for Lines {
                 let doing = if is_download(derivation) { "fetching" } else { "building" };
                 self.ui.info(&format!("{} {doing} {}", counter(trace), derivation.name()));
             }
+            Progress::Resumed { id, number, of } => {
+                self.ui.info(&format!("{}: resumed at step {number} of {of}", trace.name(&id)));
+            }
             Progress::Step { id, number, of, text } => {
                 self.ui.info(&format!("{}: {number}/{of} {}", trace.name(&id), first_line(text)));
             }

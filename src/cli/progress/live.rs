@@ -129,7 +129,7 @@ impl Show for Live {
                 // The reasons come at the end, which others may keep waiting.
                 let _ = self.multi.println(format!("failed {}", printable(derivation.name())));
             }
-            Progress::StepDone { .. } | Progress::Output { .. } => return,
+            Progress::Resumed { .. } | Progress::StepDone { .. } | Progress::Output { .. } => return,
         }
         if let Some(summary) = &lines.summary {
             if trace.wants_estimate(event) {

@@ -139,7 +139,7 @@ impl Trace {
                     step.millis = Some(now.saturating_sub(step.begin));
                 }
             }),
-            Progress::Output { .. } => {}
+            Progress::Resumed { .. } | Progress::Output { .. } => {}
             Progress::Fetched { id, bytes, files, .. } => self.change(&id, |it| {
                 (it.bytes, it.files) = (it.bytes.max(bytes), it.files.max(files));
             }),

@@ -37,6 +37,9 @@ pub fn gc(session: &Session, args: &Gc) -> Result<ExitCode, CliError> {
     for it in &done.removed {
         writeln!(out, "{tree} {} {}", it.hash, bytes(it.bytes))?;
     }
+    for it in &done.checkpoints {
+        writeln!(out, "{tree} checkpoints of {} {}", it.layer, bytes(it.bytes))?;
+    }
     for it in &done.strays {
         session.ui.detail(&format!("{tree} {}", it.display()));
     }

@@ -116,15 +116,19 @@ pub fn du(session: &Session, args: &Json) -> Result<ExitCode, CliError> {
     let store = session.store()?;
     let names = names(&Origins::read(&store)?);
     let usage = store.usage()?;
+    let checkpoints = store.checkpoint_usage()?;
     let mut out = std::io::stdout().lock();
     if args.json {
-        writeln!(out, "{}", json!({ "trees": usage }))?;
+        writeln!(out, "{}", json!({ "trees": usage, "checkpoints": checkpoints }))?;
         return Ok(ExitCode::SUCCESS);
     }
     writeln!(out, "{:>11}  {:>11}", "own", "shared")?;
     for it in usage {
         let name = names.get(&it.hash).map_or("", |(_, name)| name.as_str());
         writeln!(out, "{:>11}  {:>11}  {}  {name}", bytes(it.own), bytes(it.shared), it.hash)?;
+    }
+    for it in checkpoints {
+        writeln!(out, "{:>11}  {:>11}  checkpoints of {}", bytes(it.bytes), bytes(0), it.layer)?;
     }
     Ok(ExitCode::SUCCESS)
 }

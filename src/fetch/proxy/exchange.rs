@@ -61,9 +61,9 @@ impl From<Error> for Failure {
 
 impl Exchange {
     pub fn new(config: ProxyConfig) -> Result<Exchange, Error> {
-        let ProxyConfig { recorded, allow_new, offline, mirrors, client, store, on_event } = config;
+        let ProxyConfig { recorded, answered, allow_new, offline, mirrors, client, store, on_event } = config;
         Ok(Exchange {
-            table: Table::default(),
+            table: Table::with(answered),
             recorded: recorded.into_iter().map(|entry| (Key::of(&entry), entry)).collect(),
             allow_new,
             offline: offline || client.is_offline(),

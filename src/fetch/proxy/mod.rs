@@ -37,6 +37,8 @@ pub use self::mirror::missing_bodies;
 const MAX_CONNECTIONS: usize = 64;
 /// How long bodies may still arrive after the sandbox is gone.
 const DRAIN_TIME: Duration = Duration::from_secs(30);
+/// How long a checkpoint waits for connections that a step left behind.
+const SETTLE_TIME: Duration = Duration::from_secs(5);
 /// Time for a client to say which TLS host it wants.
 const HELLO_TIME: Duration = Duration::from_secs(5);
 
@@ -44,6 +46,8 @@ const HELLO_TIME: Duration = Duration::from_secs(5);
 pub struct ProxyConfig {
     /// Requests of the lock, with their answers.
     pub recorded: Vec<NetworkEntry>,
+    /// Requests that this build has made before, in steps that are not done again.
+    pub answered: Vec<NetworkEntry>,
     /// Requests that are not recorded are made, and recorded; otherwise they are refused (`--locked`).
     pub allow_new: bool,
     /// Nothing is fetched; only the store answers.
@@ -114,6 +118,8 @@ pub struct Refusal {
 /// A proxy at work.
 pub struct Proxy {
     shared: Arc<Shared>,
+    /// The sockets that clients connect to.
+    sockets: Vec<TcpListener>,
     /// Listeners end when this is closed.
     wake: Option<UnixStream>,
     listeners: Vec<JoinHandle<()>>,
@@ -144,14 +150,36 @@ impl Proxy {
         });
         let (wake, woken) = UnixStream::pair().map_err(socket)?;
         let mut threads = Vec::new();
+        let mut sockets = Vec::new();
         for (listener, serve) in [(listeners.http, serve_http as Serve), (listeners.https, serve_https)] {
             let (shared, woken) = (shared.clone(), woken.try_clone().map_err(socket)?);
             listener.set_nonblocking(true).map_err(socket)?;
+            sockets.push(listener.try_clone().map_err(socket)?);
             threads.push(std::thread::spawn(move || accept(&shared, &listener, &woken, serve)));
         }
         listeners.dns.set_nonblocking(true).map_err(socket)?;
         threads.push(std::thread::spawn(move || answer_names(&listeners.dns, &woken)));
-        Ok(Proxy { shared, wake: Some(wake), listeners: threads })
+        Ok(Proxy { shared, sockets, wake: Some(wake), listeners: threads })
+    }
+
+    /// What was asked so far, while no client is alive: waits until everything is dealt with that they left behind.
+    /// `None` if that takes too long.
+    pub fn settled(&self) -> Option<Outcome> {
+        let deadline = Instant::now() + SETTLE_TIME;
+        let mut connections = self.shared.lock();
+        loop {
+            // A connection is taken and noted under this lock, so there is none in between.
+            if connections.open.is_empty() && self.sockets.iter().all(|it| !has_client(it)) {
+                let (used, refused) = self.shared.exchange.table.peek();
+                return Some(Outcome { used, refused });
+            }
+            let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                return None;
+            }
+            let waited = self.shared.changed.wait_timeout(connections, rest.min(Duration::from_millis(10)));
+            connections = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
     }
 
     /// Ends the proxy, once its sandbox is gone. Bodies that are still coming get some time to arrive.
@@ -249,6 +277,13 @@ fn is_ready(socket: &impl AsFd, woken: &UnixStream) -> bool {
             Err(_) => return false,
         }
     }
+}
+
+/// Whether somebody has connected whom nobody has taken yet.
+fn has_client(socket: &TcpListener) -> bool {
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    !matches!(poll(&mut fds, Some(&now)), Ok(0))
 }
 
 fn serve_http(shared: &Shared, stream: TcpStream) {

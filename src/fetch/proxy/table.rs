@@ -29,7 +29,7 @@ pub struct Table {
     changed: Condvar,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Inner {
     /// `None` while somebody is getting the answer.
     answers: BTreeMap<Key, Option<NetworkEntry>>,
@@ -43,6 +43,12 @@ pub struct Claim<'a> {
 }
 
 impl Table {
+    /// A table of a build that has these answers already.
+    pub fn with(answered: Vec<NetworkEntry>) -> Table {
+        let answers = answered.into_iter().map(|it| (Key::of(&it), Some(it))).collect();
+        Table { inner: Mutex::new(Inner { answers, ..Inner::default() }), changed: Condvar::new() }
+    }
+
     /// The answer that this build already got; otherwise it is up to the caller to get it. Waits while
     /// another connection does.
     pub fn claim(&self, key: &Key) -> Result<NetworkEntry, Claim<'_>> {
@@ -68,7 +74,22 @@ impl Table {
 
     /// All answers, and the requests that had none in the end, both sorted.
     pub fn take(&self) -> (Vec<NetworkEntry>, Vec<Refusal>) {
-        let Inner { answers, mut refused } = std::mem::take(&mut *self.lock());
+        std::mem::take(&mut *self.lock()).outcome()
+    }
+
+    /// The same, while more may come.
+    pub fn peek(&self) -> (Vec<NetworkEntry>, Vec<Refusal>) {
+        self.lock().clone().outcome()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Inner {
+    fn outcome(self) -> (Vec<NetworkEntry>, Vec<Refusal>) {
+        let Inner { answers, mut refused } = self;
         // A client that asked again and then got its answer is content.
         refused.retain(|key, _| !answers.get(key).is_some_and(Option::is_some));
         let mut used: Vec<_> = answers.into_values().flatten().collect();
@@ -76,10 +97,6 @@ impl Table {
         let mut refused: Vec<_> = refused.into_values().collect();
         refused.sort();
         (used, refused)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
 

@@ -45,6 +45,7 @@ impl World {
         };
         let config = ProxyConfig {
             recorded: self.recorded.clone(),
+            answered: Vec::new(),
             allow_new: self.allow_new,
             offline: self.offline,
             mirrors: vec![MirrorAlias {
@@ -571,6 +572,7 @@ fn ends_while_a_server_is_silent() {
     let addr = listeners.http.local_addr().unwrap();
     let config = ProxyConfig {
         recorded: vec![],
+        answered: Vec::new(),
         allow_new: true,
         offline: false,
         mirrors: vec![],
