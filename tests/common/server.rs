@@ -13,7 +13,12 @@ pub struct Server {
 impl Server {
     /// A server that answers a path with status, headers (each with its line end) and body.
     pub fn start(answer: impl Fn(&str) -> (u16, String, Vec<u8>) + Send + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Server::at("127.0.0.1:0", answer)
+    }
+
+    /// The same, where it is wanted.
+    pub fn at(addr: &str, answer: impl Fn(&str) -> (u16, String, Vec<u8>) + Send + 'static) -> Server {
+        let listener = TcpListener::bind(addr).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(Vec::new()));
         let theirs = seen.clone();

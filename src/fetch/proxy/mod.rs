@@ -38,7 +38,7 @@ const MAX_CONNECTIONS: usize = 64;
 /// How long bodies may still arrive after the sandbox is gone.
 const DRAIN_TIME: Duration = Duration::from_secs(30);
 /// How long a checkpoint waits for connections that a step left behind.
-const SETTLE_TIME: Duration = Duration::from_secs(5);
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 /// Time for a client to say which TLS host it wants.
 const HELLO_TIME: Duration = Duration::from_secs(5);
 
