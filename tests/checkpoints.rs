@@ -330,7 +330,7 @@ fn garbage_collection_knows_checkpoints() {
         assert_eq!(gc(&[]), ["main"]);
         assert!(!dir.exists());
         assert_eq!(gc(&["--max-size", "1"]), ["base", "low"]);
-        assert_eq!(files(project.store()), [PathBuf::new(); 0]);
+        assert!(files(project.store()).is_empty());
         // Trees that are needed are there.
         assert_eq!(build(&project, &[]), (built, vec![]));
     }

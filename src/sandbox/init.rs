@@ -36,7 +36,7 @@ pub(super) struct Life<'a> {
 }
 
 /// What the capture must know of the run.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Notes {
     /// Made only to be mounted on, parents first.
     pub made: Vec<PathBuf>,
@@ -85,7 +85,7 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
     let mut steps = Steps { request, root: &root, wanted: BTreeMap::new() };
     let mut first = 0;
     if let (Some(keeper), Some(resumed)) = (&mut keeper, resumed) {
-        steps.wanted = resumed.wanted.clone();
+        steps.wanted = resumed.notes.wanted.clone();
         first = keeper.resumed(resumed);
     }
     for (idx, step) in request.steps.iter().enumerate().skip(first) {
@@ -104,7 +104,8 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
             result => result.map(|()| 0).map_err(|failure| Fault::Step { idx, failure })?,
         };
         engine.send(&Reply::Event(Event::StepDone { idx }), &[]).context(gone)?;
-        if let Some(taken) = keeper.as_mut().and_then(|it| it.take(idx, &root.made, &steps.wanted)) {
+        let notes = || Notes { made: root.made.clone(), wanted: steps.wanted.clone() };
+        if let Some(taken) = keeper.as_mut().and_then(|it| it.take(idx, notes)) {
             let problem = taken.err().map(|Trouble(why)| why);
             tell_and_wait(engine, Event::Checkpoint { idx, problem })?;
         }

@@ -76,7 +76,7 @@ pub(super) fn enter(
     rustix::mount::unmount(".", UnmountFlags::DETACH).context(|| "cannot leave the host")?;
     rustix::process::chdir("/").context(|| "cannot enter the root")?;
 
-    let mut made = resumed.as_ref().map(|it| it.made.clone()).unwrap_or_default();
+    let mut made = resumed.as_ref().map(|it| it.notes.made.clone()).unwrap_or_default();
     kernel.attach(&mut made)?;
     match resumed {
         Some(resumed) => resumed.fill_memory()?,

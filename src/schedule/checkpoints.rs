@@ -71,7 +71,7 @@ impl Plan {
             let checkpoint = whole.get(key)?;
             let network: Vec<NetworkEntry> = serde_json::from_value(checkpoint.memo.clone()).ok()?;
             let valid = is_valid(&network, checkpoint.finished, &it.network, ctx.options.record);
-            valid.then(|| Begin { idx: *idx, key: *key, network })
+            valid.then_some(Begin { idx: *idx, key: *key, network })
         });
         if let Some(begin) = &found {
             self.packs = whole.get(&begin.key).map(|it| it.packs.clone()).unwrap_or_default();

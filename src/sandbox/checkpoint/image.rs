@@ -1,6 +1,5 @@
 //! The manifest of a checkpoint: what it knows of each file, content apart.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::super::error::{Context, Trouble};
+use super::super::init::Notes;
 
 /// Quick rather than small: manifests are mostly names.
 const LEVEL: i32 = 1;
@@ -21,10 +21,8 @@ pub(super) type Xattrs = Vec<(OsString, Vec<u8>)>;
 pub(super) struct Image {
     /// Names of the packs that [`Content`] refers to.
     pub packs: Vec<String>,
-    /// Made only to be mounted on, parents first.
-    pub made: Vec<PathBuf>,
-    /// Those of them that a step asked for: mode, user and group.
-    pub wanted: BTreeMap<PathBuf, (u32, u32, u32)>,
+    /// What the capture will have to know of the steps so far.
+    pub notes: Notes,
     /// The upper dir as the overlay left it.
     pub upper: Node,
     /// Contents of [`super::MEMORY`], in that order.

@@ -9,7 +9,7 @@ mod pack;
 mod restore;
 mod take;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use rustix::fs::{Mode, OFlags};
 
 use self::image::Content;
 use super::error::{Context, Fault, Trouble};
+use super::init::Notes;
 use super::request::Checkpoints;
 use crate::tree;
 
@@ -107,16 +108,11 @@ impl<'a> Keeper<'a> {
     }
 
     /// Takes the checkpoint after a step, if one is wanted. The error says why there is none.
-    pub fn take(
-        &mut self,
-        idx: usize,
-        made: &[PathBuf],
-        wanted: &BTreeMap<PathBuf, (u32, u32, u32)>,
-    ) -> Option<Result<(), Trouble>> {
+    pub fn take(&mut self, idx: usize, notes: impl FnOnce() -> Notes) -> Option<Result<(), Trouble>> {
         let name = self.name(idx)?.to_owned();
         let dir = PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd()));
         let upper = PathBuf::from(format!("/proc/self/fd/{}", self.upper.as_raw_fd()));
-        let taken = take::take(&self.known, &dir, &name, &upper, (made, wanted));
+        let taken = take::take(&self.known, &dir, &name, &upper, notes());
         Some(match taken {
             Ok(known) => {
                 self.known = known;

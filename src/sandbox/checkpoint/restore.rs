@@ -10,15 +10,14 @@ use fs_err as fs;
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 
 use super::super::error::{Context, Fault, Trouble};
+use super::super::init::Notes;
 use super::image::{Image, Kind, Node, files};
 use super::{Known, KnownFile, MEMORY, Stamp, kept, lists_newest_first, pack};
 
 /// A checkpoint that a build begins with.
 pub(in super::super) struct Resumed {
-    /// Mount points that were made.
-    pub made: Vec<PathBuf>,
-    /// Those that steps asked for.
-    pub wanted: BTreeMap<PathBuf, (u32, u32, u32)>,
+    /// Of the steps that are not done again.
+    pub notes: Notes,
     upper: Option<Node>,
     memory: BTreeMap<&'static str, Node>,
     packs: Vec<(String, File)>,
@@ -67,11 +66,11 @@ impl Resumed {
             let file = File::open(&pack).context(|| pack.display())?;
             Ok((name, file))
         };
-        let Image { packs, made, wanted, upper, memory } = image;
+        let Image { packs, notes, upper, memory } = image;
         let packs = packs.into_iter().map(open).collect::<Result<_, _>>().map_err(bad)?;
         let memory = MEMORY.into_iter().zip(memory).collect();
         let (links, known) = Default::default();
-        Ok(Resumed { made, wanted, upper: Some(upper), memory, packs, links, known })
+        Ok(Resumed { notes, upper: Some(upper), memory, packs, links, known })
     }
 
     /// Fills the upper dir, which is empty.

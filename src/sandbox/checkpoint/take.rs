@@ -1,6 +1,5 @@
 //! Taking a checkpoint, between two steps: no program runs.
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::HashMap;
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -14,6 +13,7 @@ use rustix::io::Errno;
 use rustix::mount::MountAttrFlags;
 
 use super::super::error::{Context, Trouble};
+use super::super::init::Notes;
 use super::super::mounts;
 use super::image::{Image, Kind, Node, Xattrs, files};
 use super::pack::Writer;
@@ -26,7 +26,7 @@ pub(super) fn take(
     dir: &Path,
     name: &str,
     upper: &Path,
-    (made, wanted): (&[PathBuf], &BTreeMap<PathBuf, (u32, u32, u32)>),
+    notes: Notes,
 ) -> Result<Known, Trouble> {
     let free = rustix::fs::statvfs(dir).context(|| "free space")?;
     if free.f_bavail.saturating_mul(free.f_frsize) < MIN_FREE {
@@ -48,7 +48,7 @@ pub(super) fn take(
     }
     let Walk { files, pack, .. } = walk;
     pack.finish()?;
-    let image = Image { packs, made: made.to_vec(), wanted: wanted.clone(), upper, memory };
+    let image = Image { packs, notes, upper, memory };
     image.write(&manifest)?;
     Ok(Known { packs: image.packs, files, looked: Some(SystemTime::now()) })
 }
