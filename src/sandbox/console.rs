@@ -1,9 +1,10 @@
 //! The engine's side of an interactive program: signals go in, and its terminal is relayed.
 
 use std::fs::File;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::Mode;
 use rustix::process::Signal;
 
 use super::error::Error;
@@ -33,6 +34,7 @@ impl<'a> Console<'a> {
     /// The console, and the end of the control channel that is init's.
     pub fn new(caller: &Caller<'a>) -> rustix::io::Result<(Console<'a>, Channel)> {
         let (control, theirs) = Channel::pair()?;
+        open_pipes();
         let modes = Modes::remember();
         Ok((Console { signals: caller.signals, control, modes, terminal: None, started: false }, theirs))
     }
@@ -132,4 +134,18 @@ impl<'a> Console<'a> {
 /// Whether a signal asks to end.
 fn ends(signal: Signal) -> bool {
     [Signal::INT, Signal::TERM, Signal::HUP].contains(&signal)
+}
+
+/// Lets programs open the pipes among our standard streams by name (`/dev/stdout`), whatever user they run as: these
+/// are root's, and root inside is somebody else. Nobody can reach a pipe who may not look into our processes anyway.
+fn open_pipes() {
+    /// `f_type` of statfs(2) for a pipe without a name.
+    const PIPE: i64 = 0x5049_5045;
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
+        if rustix::fs::fstatfs(stream).is_ok_and(|it| it.f_type as i64 == PIPE) {
+            // Another user's pipe stays as it is; programs can still use it as descriptor 0, 1 or 2.
+            let _ = rustix::fs::fchmod(stream, Mode::from_raw_mode(0o666));
+        }
+    }
 }
