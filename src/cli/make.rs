@@ -69,7 +69,9 @@ pub fn main(session: &Session, args: &Make) -> Result<ExitCode, CliError> {
     }
     for (job, plan) in jobs.iter().zip(&planned) {
         if let Planned::Impure { mounts, .. } = plan {
-            run::check_mounts(session, &project, job, mounts)?;
+            let to_be_made =
+                |path: &Path| outputs.iter().any(|(it, by)| **by != job.name && path.starts_with(it));
+            run::check_mounts(session, &project, job, mounts, to_be_made)?;
         }
     }
     let (built, mut failed) = session.realize_most(&project, &evaluated, &goals)?;

@@ -54,7 +54,7 @@ pub fn main(session: &Session, args: &Run) -> Result<ExitCode, CliError> {
     let (evaluated, (stack, argv, mounts)) =
         project.evaluate(session, |evaluator| evaluator.host_job(&job))?;
     let goals = goals(&stack, &mounts);
-    check_mounts(session, &project, &job, &mounts)?;
+    check_mounts(session, &project, &job, &mounts, |_| false)?;
     if session.global.no_act {
         would_run(session, &project, args, &argv, &mounts)?;
         return Ok(ExitCode::SUCCESS);
@@ -141,12 +141,13 @@ fn would_run(
     Ok(())
 }
 
-/// Finds what is wrong with host paths before anything is built for them.
+/// Finds what is wrong with host paths before anything is built for them. Those that are still to be made may be missing.
 pub fn check_mounts(
     session: &Session,
     project: &Project,
     job: &Job,
     mounts: &[JobMount],
+    to_be_made: impl Fn(&Path) -> bool,
 ) -> Result<(), CliError> {
     for (name, _) in job.sources.iter().filter(|(_, sources)| !sources.is_empty()) {
         if !mounts.iter().any(|it| it.name == *name) {
@@ -154,7 +155,7 @@ pub fn check_mounts(
         }
     }
     for mount in mounts {
-        if let Some(path) = &mount.host {
+        if let Some(path) = mount.host.as_ref().filter(|path| !to_be_made(&project.output(path))) {
             check_source(mount, &absolute(&project.output(path))?)?;
         }
     }
@@ -249,7 +250,13 @@ pub fn interact(
     if let Err(sandbox::Error::Cancelled) = result {
         session.cancel.store(true, Ordering::Relaxed);
     }
-    let Report { status, .. } = result?;
+    let Report { status, .. } = result.map_err(|err| match (&err, interaction.request.network) {
+        (sandbox::Error::Setup(why), Network::None) if why.contains("namespaces") => CliError::Named {
+            message: err.to_string(),
+            hint: Some("if it is the network namespace, --network host needs none".to_owned()),
+        },
+        _ => err.into(),
+    })?;
     Ok(Ended { status, asked: passing.asked_to_end() })
 }
 
@@ -270,6 +277,7 @@ fn host_mount(
         MountKind::Simple | MountKind::File => {
             let Some(path) = &mount.host else { return Ok(()) };
             let path = absolute(&project.output(path))?;
+            check_source(mount, &path)?;
             make_source(mount.kind, &path)?;
             mounts.push(Mount { dest, source: MountSource::Host { path, readonly: mount.readonly } });
         }

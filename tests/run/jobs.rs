@@ -59,6 +59,18 @@ fn impure_jobs_are_containers_too() {
 }
 
 #[test]
+fn jobs_follow_each_other() {
+    let toml = "[run.a]\ntarget = \"make\"\noutput = \"new\"\n[run.b]\ntarget = \"use\"\ninput = \"new\"\n\
+                args = [\"cat /in\"]\n";
+    let project = project(As::Root);
+    project.write("make.rapt", "FROM base\nMOUNT --file output /out\nCMD \"echo made > /out\"\n");
+    project.write("use.rapt", "FROM base\nMOUNT --file --readonly input /in\nCMD x\n");
+    project.write("Raptor.toml", toml);
+    project.fails(&["make", "b"], &["mount `input`", "new does not exist"]);
+    assert_eq!(project.ok(&["make", "-q"]), "made\n");
+}
+
+#[test]
 fn an_interrupted_job_interrupts_make() {
     let toml = "[run.a]\ntarget = \"base\"\nargs = [\"echo ready; sleep 4800\"]\n\
                 [run.b]\ntarget = \"base\"\nargs = [\"echo second\"]\n";
