@@ -83,6 +83,7 @@ fn disk_with_raptor(dir: &Path) -> PathBuf {
     fs::create_dir(&content).unwrap();
     let run = |command: &mut Command| assert!(command.status().unwrap().success(), "{command:?}");
     run(Command::new("cp").arg("-r").arg(project.path("")).arg(content.join("project")));
+    run(Command::new("cp").arg("-p").args(["/usr/bin/newuidmap", "/usr/bin/newgidmap"]).arg(&content));
     run(Command::new("strip").arg("-o").arg(content.join("raptor")).arg(common::raptor()));
     run(Command::new("/sbin/mkfs.ext4")
         .args(["-q", "-L", "raptor", "-d"])
@@ -100,14 +101,11 @@ fn control_groups(machine: &mut Machine) {
     assert_eq!(machine.run(GROUPS), "");
 
     for bomb in ["anonymous", "file"] {
-        machine.run("dmesg --clear");
-        let said = machine.run(&format!("raptor build --memory 96M {bomb} 2>&1; test $? = 1"));
-        for text in ["| taking", "ended: it took more memory than 96 MiB", "help: allow more with --memory"] {
-            assert!(said.contains(text), "no `{text}` in:\n{said}");
-        }
-        // It was the kernel that ended it, and all of it.
-        let kernel = machine.run("dmesg | grep -o 'oom_memcg=/[^,]*'");
-        assert!(kernel.contains("/user.slice/user-0.slice/raptor-"), "{kernel}");
+        let group = ended_by_kernel(machine, &format!("raptor build --memory 96M {bomb}"));
+        assert!(
+            group.starts_with("oom_memcg=/system.slice/") && group.contains("getty.slice/raptor-"),
+            "{group}"
+        );
         assert_eq!(machine.run(GROUPS), "");
     }
 
@@ -127,12 +125,32 @@ fn control_groups(machine: &mut Machine) {
     // A service with a limit of its own that is left to those in it: groups are made below it, and it stays within.
     let service = "systemd-run --quiet --wait --pipe --property Delegate=yes --property MemoryMax=700M \
                    --working-directory /run/disk/project --setenv RAPTOR_STORE=/run/disk/store --unit limited";
-    machine.run("dmesg --clear");
-    let said =
-        machine.run(&format!("{service} /run/disk/raptor build --memory 96M anonymous 2>&1; test $? = 1"));
-    assert!(said.contains("ended: it took more memory than 96 MiB"), "{said}");
-    let kernel = machine.run("dmesg | grep -o 'oom_memcg=/[^,]*'");
-    assert!(kernel.contains("/system.slice/limited.service/raptor-"), "{kernel}");
+    let group = ended_by_kernel(machine, &format!("{service} /run/disk/raptor build --memory 96M anonymous"));
+    assert!(group.contains("/system.slice/limited.service/raptor-"), "{group}");
+    assert_eq!(machine.run(GROUPS), "");
+
+    // An ordinary user to whom groups were left.
+    machine.run("useradd -m builder && echo builder:100000:65536 | tee /etc/subuid > /etc/subgid");
+    machine.run("install -d -o builder -m 700 /run/disk/users && mkdir -p /sys/fs/cgroup/left/shell");
+    machine.run("cd /sys/fs/cgroup/left && echo +memory +pids > cgroup.subtree_control");
+    machine.run("chown builder . cgroup.procs shell shell/cgroup.procs; cd /run/disk/project");
+    let user = "sh -c 'echo $$ > /sys/fs/cgroup/left/shell/cgroup.procs; exec setpriv --reuid builder --regid builder \
+                --init-groups env HOME=/home/builder RAPTOR_STORE=/run/disk/users raptor build --memory 96M file'";
+    let group = ended_by_kernel(machine, user);
+    assert!(group.contains("/left/raptor-"), "{group}");
     assert_eq!(machine.run(GROUPS), "");
     machine.run("umount -l /run/disk && cd / && hash -r");
+}
+
+/// The control group that the kernel ended for its limit of 96 MiB during a build that says so.
+fn ended_by_kernel(machine: &mut Machine, build: &str) -> String {
+    machine.run("dmesg --clear");
+    let said =
+        machine.run(&format!("{build} </dev/null >/run/said 2>&1; test $? = 1; echo $?; cat /run/said"));
+    for text in
+        ["0\n", "| taking", "ended: it took more memory than 96 MiB", "help: allow more with --memory"]
+    {
+        assert!(said.contains(text), "no `{text}` in:\n{said}");
+    }
+    machine.run("dmesg | grep -o 'oom_memcg=/[^,]*'")
 }

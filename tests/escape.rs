@@ -135,6 +135,40 @@ fn memory_bombs_end_with_their_step_and_say_why() {
 }
 
 #[test]
+fn processes_of_all_users_together_meet_a_limit() {
+    for who in [As::Root, As::User] {
+        let project = project(who, "COPY --chmod 755 bomb /bin/bomb\nRUN bomb users\n");
+        compile(&project, "bomb");
+        project.fails(&["build", "main"], &["ended: it had more than 8192 processes"]);
+        let left = Command::new("pgrep").args(["-f", "^bomb users"]).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&left.stdout), "", "{who:?}");
+    }
+}
+
+#[test]
+fn memory_is_watched_with_the_callers_proc_too() {
+    // Whoever has something mounted in /proc, as containers do, gets no new one in a sandbox.
+    let script = "mount -t tmpfs none /proc/fs; exec \"$@\"";
+    let before = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script, "-"];
+    for who in [As::Root, As::User] {
+        let project = project(who, "COPY --chmod 755 bomb /bin/bomb\nRUN ls -d /proc/1 /proc/self\n");
+        compile(&project, "bomb");
+        let run = |args: &[&str]| common::ran(project.command_behind(&before, args).output().unwrap());
+        let fine = run(&["build", "--memory", "200M", "main"]);
+        assert_eq!(fine.status, Some(0), "{}", fine.stderr);
+        for way in ["anonymous", "processes", "/tmp"] {
+            fs::write(
+                project.path("main.rapt"),
+                format!("FROM base\nCOPY --chmod 755 bomb /bin/bomb\nRUN bomb {way}\n"),
+            )
+            .unwrap();
+            let ran = run(&["build", "--memory", "96M", "main"]);
+            assert!(ran.stderr.contains("ended: it took more memory than 96 MiB"), "{way}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
 fn what_processes_share_counts_once() {
     for who in [As::Root, As::User] {
         let project = project(who, "COPY --chmod 755 bomb /bin/bomb\nRUN sh -c \"bomb forks > /out\"\n");
@@ -165,18 +199,21 @@ fn disk_bombs_end_with_their_step_and_say_why() {
             assert_eq!(fs::read_dir(project.store().join("tmp")).unwrap().count(), 0);
         }
     }
-    // A file without a name takes the disk all the same, and some of that always stays free.
-    let project = project(As::Root, &format!("{deleted}\n"));
-    fs::create_dir(project.store()).unwrap();
-    let script = "mount -t tmpfs -o size=400m,mode=700 none own-store; exec \"$@\"";
-    let mut command =
-        project.command_behind(&["unshare", "--mount", "sh", "-c", script, "-"], &["build", "main"]);
-    let ran = common::ran(command.output().unwrap());
-    assert_eq!(ran.status, Some(1), "{}", ran.stderr);
-    for said in
-        ["| writing", "ended: it left less than 8 MiB free on the disk of the store", "raptor store gc"]
-    {
-        assert!(ran.stderr.contains(said), "no `{said}` in:\n{}", ran.stderr);
+    // A file without a name takes the disk all the same, and some of it always stays free.
+    for (step, options, said) in [
+        (deleted, "size=400m", "ended: it left less than 8 MiB free on the disk of the store"),
+        (small, "nr_inodes=4000", "ended: it left room for less than 80 files on the disk of the store"),
+    ] {
+        let project = project(As::Root, &format!("{step}\n"));
+        fs::create_dir(project.store()).unwrap();
+        let script = format!("mount -t tmpfs -o mode=700,{options} none own-store; exec \"$@\"");
+        let mut command =
+            project.command_behind(&["unshare", "--mount", "sh", "-c", &script, "-"], &["build", "main"]);
+        let ran = common::ran(command.output().unwrap());
+        assert_eq!(ran.status, Some(1), "{}", ran.stderr);
+        for said in [said, "raptor store gc"] {
+            assert!(ran.stderr.contains(said), "no `{said}` in:\n{}", ran.stderr);
+        }
     }
 }
 

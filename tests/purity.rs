@@ -45,6 +45,11 @@ const HIDDEN: &[Row] = &[
     row("processors", "cat /proc/cpuinfo /proc/stat /proc/interrupts", &["taskset", "--cpu-list", "0"]),
     row("memory", "cat /proc/meminfo /proc/vmstat /proc/swaps /proc/zoneinfo", &["setarch", "--3gb"]),
     row(
+        "free space of tmpfs",
+        "df -k /tmp /run /dev /dev/shm | sed 's/ .*%//'; df -i /tmp",
+        &["unshare", "-m"],
+    ),
+    row(
         "file systems",
         "cat /proc/filesystems; ls -R /sys; cat /proc/partitions /proc/diskstats",
         &["unshare", "-m"],

@@ -8,7 +8,7 @@ use crate::eval::Provenance;
 use crate::fetch::debian;
 use crate::lock::LockError;
 use crate::sandbox::{Limit, StepFailure};
-use crate::schedule::{Failure, RealizeError};
+use crate::schedule::{Failure, Kept, RealizeError};
 use crate::{sandbox, store};
 
 /// Why a command failed.
@@ -154,8 +154,11 @@ fn report_failure(ui: &Ui, failure: &Failure, place: Option<&str>) {
             }
             let id: String = failure.id.to_string().chars().take(SHORT_ID).collect();
             ui.hint(&match kept {
-                true => format!("raptor shell {id}  looks at the state in which step {number} failed"),
-                false => "--keep-failed keeps the state in which a step fails, for raptor shell".to_owned(),
+                Kept::Yes => format!("raptor shell {id}  looks at the state in which step {number} failed"),
+                Kept::No => {
+                    "--keep-failed keeps the state in which a step fails, for raptor shell".to_owned()
+                }
+                Kept::Problem(problem) => format!("the state could not be kept: {problem}"),
             });
             refused
         }

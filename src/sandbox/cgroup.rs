@@ -69,9 +69,8 @@ fn place(process: Pid) -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     let (top, own) = own_group(&cgroups, &mounts)?;
     if own == top {
-        // Only the root of all groups may have processes of its own and controllers for others.
-        let is_root = !own.join("cgroup.type").exists();
-        return (is_root && (controls(&own) || take_control(&own))).then_some(own);
+        // Only the root of all groups, which has no type, may have processes of its own and controllers for others.
+        return (!own.join("cgroup.type").exists() && controls(&own)).then_some(own);
     }
     let parent = own.parent()?.to_path_buf();
     // A group's own limit holds for what we start, too.

@@ -19,9 +19,9 @@ use super::memory::Inside;
 use super::request::{MountSource, Request};
 use super::wire::{Channel, Sync};
 
-/// How often it looks; less often when a look takes long.
-const TICK: Duration = Duration::from_millis(100);
-/// So much more time passes between looks than they take.
+/// How often it looks.
+const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+/// So much more time passes between measurements of memory than the processor spends on them.
 const REST: u32 = 10;
 /// How often the work directory is measured whatever the free space says; less often when that takes long.
 const LOOK: Duration = Duration::from_secs(1);
@@ -59,14 +59,14 @@ pub(super) fn wait(
     let pidfd = rustix::process::pidfd_open(middle, PidfdFlags::empty()).context(|| "pidfd")?;
     let mut disk = Disk::new(Path::new("w"), limits.disk)?;
     let mut inside = None;
-    let mut tick = TICK;
+    let mut listening = !grouped;
+    let mut memory = Memory { limit: limits.memory, look_when: Instant::now() };
     loop {
         let mut fds = vec![PollFd::new(&pidfd, PollFlags::IN)];
-        if inside.is_none() && !grouped {
+        if listening {
             fds.push(PollFd::new(init, PollFlags::IN));
         }
-        let timeout = Timespec { tv_sec: tick.as_secs() as i64, tv_nsec: i64::from(tick.subsec_nanos()) };
-        match poll(&mut fds, Some(&timeout)) {
+        match poll(&mut fds, Some(&TICK)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(err) => return Err(Trouble(format!("poll: {err}")).into()),
         }
@@ -74,15 +74,13 @@ pub(super) fn wait(
         if ready.first() == Some(&true) {
             return Ok(ended(middle)?);
         }
-        if ready.get(1) == Some(&true)
-            && let Some((Sync::Entered, fds)) = init.receive().context(|| "watchdog")?
-        {
-            inside = seen(fds, middle);
+        if ready.get(1) == Some(&true) {
+            listening = false;
+            if let Some((Sync::Entered, fds)) = init.receive().context(|| "watchdog")? {
+                inside = seen(fds, middle);
+            }
         }
-        let begin = Instant::now();
-        let met = disk.met().or_else(|| inside.as_ref().and_then(|it| memory_met(it, limits)));
-        tick = TICK.max(begin.elapsed() * REST);
-        if let Some(limit) = met {
+        if let Some(limit) = disk.met().or_else(|| inside.as_ref().and_then(|it| memory.met(it))) {
             // An error means that it is gone, and init with it.
             let _ = rustix::process::kill_process(middle, Signal::KILL);
             ended(middle)?;
@@ -110,13 +108,34 @@ fn seen(fds: Vec<OwnedFd>, middle: Pid) -> Option<Inside> {
     Some(Inside { proc, tmpfs: fds.collect(), namespace })
 }
 
-fn memory_met(inside: &Inside, limits: &Limits) -> Option<Limit> {
-    let pids = inside.processes();
-    if pids.len() as u64 > PROCESSES {
-        return Some(Limit::Processes(PROCESSES));
+/// Memory and processes.
+struct Memory {
+    limit: u64,
+    /// Memory is measured at this time.
+    look_when: Instant,
+}
+
+impl Memory {
+    fn met(&mut self, inside: &Inside) -> Option<Limit> {
+        let begin = cpu_time();
+        let pids = inside.processes();
+        if pids.len() as u64 > PROCESSES {
+            return Some(Limit::Processes(PROCESSES));
+        }
+        if Instant::now() < self.look_when {
+            return None;
+        }
+        let over = inside.at_most(&pids) > self.limit && inside.exactly(&pids) > self.limit;
+        // On a busy machine that may have taken much longer than it has cost.
+        self.look_when = Instant::now() + cpu_time().saturating_sub(begin) * REST;
+        over.then_some(Limit::Memory(self.limit))
     }
-    let over = inside.at_most(&pids) > limits.memory && inside.exactly(&pids) > limits.memory;
-    over.then_some(Limit::Memory(limits.memory))
+}
+
+/// What this thread has cost so far.
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 /// The file system of the work directory.

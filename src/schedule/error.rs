@@ -35,8 +35,8 @@ pub enum RealizeError {
         refused: Vec<Refusal>,
         /// What happened.
         failure: sandbox::StepFailure,
-        /// The state is kept, under the id of the derivation.
-        kept: bool,
+        /// Whether the state is kept, under the id of the derivation.
+        kept: Kept,
     },
     /// All steps succeeded, but not without the network.
     #[error("{} of the network could not be answered from the lock", count(refused.len()))]
@@ -90,6 +90,17 @@ pub enum RealizeError {
     /// Stopped from outside.
     #[error("interrupted")]
     Cancelled,
+}
+
+/// What became of the state in which a step failed.
+#[derive(Debug)]
+pub enum Kept {
+    /// It is gone, as nobody wanted it.
+    No,
+    /// It is in the store.
+    Yes,
+    /// It was wanted and is gone: why.
+    Problem(String),
 }
 
 fn count(n: usize) -> String {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::Kept;
 use crate::derivation::DrvId;
 use crate::sandbox::{self, Capture, InteractRequest, Launcher, Limits, MountSource, Network, Request, Step};
 use crate::store::{self, Store};
@@ -22,17 +23,18 @@ pub struct FailedState {
     request: Request,
 }
 
-/// Keeps what a failed sandbox has left in its work dir; false if it cannot be kept now.
-pub(super) fn keep(
-    store: &Store,
-    launcher: &Launcher,
-    id: &DrvId,
-    state: &FailedState,
-) -> Result<bool, super::RealizeError> {
+/// Keeps what a failed sandbox has left in its work dir.
+pub(super) fn keep(store: &Store, launcher: &Launcher, id: &DrvId, state: &FailedState) -> Kept {
     let work = &state.request.work;
     // The overlay's own part of it is of no use to anybody, and not of the user's ids.
-    sandbox::remove(launcher, &work.join("work"))?;
-    Ok(store.keep_failed(&id.to_string(), work, state)?)
+    let removed = sandbox::remove(launcher, &work.join("work")).map_err(|err| err.to_string());
+    let kept =
+        removed.and_then(|()| store.keep_failed(&id.to_string(), work, state).map_err(|err| err.to_string()));
+    match kept {
+        Ok(true) => Kept::Yes,
+        Ok(false) => Kept::Problem("somebody is looking at the state of an earlier failure".to_owned()),
+        Err(problem) => Kept::Problem(problem),
+    }
 }
 
 impl FailedState {

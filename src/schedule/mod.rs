@@ -24,7 +24,7 @@ use crate::sandbox::{Launcher, Limits};
 use crate::store::{Store, Times};
 use crate::world::Files;
 
-pub use error::{Failure, RealizeError};
+pub use error::{Failure, Kept, RealizeError};
 pub use failed::{FailedState, failed_state};
 pub use graph::realize;
 pub use known::{Origins, bodies, key_of, recall, remember, remember_recorded};

@@ -11,7 +11,7 @@ use raptor_lang::stmt::Digest;
 use super::checkpoints::Plan;
 use super::failed::{self, FailedState};
 use super::log::Log;
-use super::{Context, Goals, Progress, RealizeError, apt, bootstrap, once};
+use super::{Context, Goals, Kept, Progress, RealizeError, apt, bootstrap, once};
 use crate::derivation::{
     Attrs, Bootstrap, Derivation, DrvId, Fetch, Image, Layer, Outputs, Run, RunMount, Source, Step,
 };
@@ -340,7 +340,7 @@ impl Job<'_> {
                     && let RealizeError::Step { number, text, kept, .. } = &mut error
                 {
                     let state = FailedState::new(self.name, *number, text, &request);
-                    *kept = failed::keep(&self.ctx.store, &self.ctx.launcher, &self.id, &state)?;
+                    *kept = failed::keep(&self.ctx.store, &self.ctx.launcher, &self.id, &state);
                 }
                 // What is left may belong to other ids; the error that led here is the one worth telling.
                 let _ = sandbox::remove(&self.ctx.launcher, &request.work);
@@ -425,7 +425,7 @@ impl Job<'_> {
         match result {
             Err(sandbox::Error::Cancelled) => Err(RealizeError::Cancelled),
             Err(sandbox::Error::StepFailed { idx, failure }) => {
-                let (text, kept) = (text(idx), false);
+                let (text, kept) = (text(idx), Kept::No);
                 Err(RealizeError::Step { number: idx + 1, text, tail, refused, failure, kept })
             }
             Err(error) => Err(error.into()),

@@ -99,6 +99,17 @@ int main(int argc, char **argv) {
         puts("shared");
         return 0;
     }
+    if (!strcmp(argv[1], "users")) {
+        // Each of them may have 8192 processes, but not all together.
+        for (int user = 1000; user < 1002; user++) {
+            if (fork() == 0) {
+                check(!setgid(user) && !setuid(user), "setuid");
+                while (fork() != 0) usleep(100);
+                pause();
+            }
+        }
+        pause();
+    }
     printf("taking by %s\n", argv[1]);
     fflush(stdout);
     for (int i = 0; i < PIECES; i++) {
