@@ -258,6 +258,9 @@ pub struct Log {
     /// A module, a job of Raptor.toml, a derivation id or at least its first 8 digits, or a store path; without it,
     /// list the logs
     pub target: Option<String>,
+    /// Print the log of a build that runs as it grows
+    #[arg(short, long, requires = "target", conflicts_with = "json")]
+    pub follow: bool,
     /// Print the result as JSON
     #[arg(long)]
     pub json: bool,

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
@@ -37,7 +38,18 @@ pub fn main(session: &Session, args: &Log) -> Result<ExitCode, CliError> {
 }
 
 fn print(session: &Session, store: &Store, args: &Log, target: &str) -> Result<ExitCode, CliError> {
-    for name in names(session, store, args, target)? {
+    let names = names(session, store, args, target)?;
+    if args.follow {
+        for id in names.iter().filter_map(|it| it.parse::<DrvId>().ok()) {
+            if schedule::follow_log(store, &id, &session.cancel, &mut std::io::stdout().lock())? {
+                return Ok(ExitCode::SUCCESS);
+            }
+            if session.cancel.load(Ordering::Relaxed) {
+                return Err(CliError::Other("interrupted".to_owned()));
+            }
+        }
+    }
+    for name in names {
         let Some(text) = schedule::read_log(store, &name)? else { continue };
         let mut out = std::io::stdout().lock();
         match args.json {
@@ -72,7 +84,14 @@ fn names(session: &Session, store: &Store, args: &Log, target: &str) -> Result<V
             logs.iter().filter(|it| it.names.iter().any(|name| name.starts_with(target))).collect();
         match found.as_slice() {
             [one] => return Ok(one.names.iter().cloned().collect()),
-            [] => {}
+            // What is built for the first time has no log yet.
+            [] => {
+                let ids: Vec<String> =
+                    store.drvs()?.into_iter().filter(|it| it.starts_with(target)).collect();
+                if !ids.is_empty() {
+                    return Ok(ids);
+                }
+            }
             more => {
                 return Err(CliError::Other(format!(
                     "{} logs have a name that begins with {target}",

@@ -2,16 +2,20 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use fs_err as fs;
 
 use crate::derivation::DrvId;
-use crate::store::{Key, Store};
+use crate::store::{self, AtWork, Key, Store};
 
 /// Lines of output kept for error messages.
 const TAIL: usize = 12;
 /// Longest line kept for error messages, in bytes.
 const TAIL_LINE: usize = 4096;
+/// How often a log that is being written is looked at.
+const POLL: Duration = Duration::from_millis(50);
 
 /// The log of a derivation being realized; it is kept whether the derivation succeeds or fails.
 pub struct Log {
@@ -24,7 +28,7 @@ pub struct Log {
 impl Log {
     /// A new log that takes the place of an older one when finished.
     pub fn create(work: &Path, id: &DrvId, store: &Store) -> std::io::Result<Log> {
-        let mut out = zstd::Encoder::new(fs::File::create(work.join("log.zst"))?, 3)?;
+        let mut out = zstd::Encoder::new(fs::File::create(work.join(name_at_work(id)))?, 3)?;
         out.include_checksum(true)?;
         Ok(Log { file: store.log_file(&id.to_string()), out, tail: Default::default(), line: Vec::new() })
     }
@@ -47,7 +51,8 @@ impl Log {
     pub fn step(&mut self, number: usize, text: &str) -> std::io::Result<()> {
         self.tail.clear();
         self.line.clear();
-        writeln!(self.out, "==> {number}: {text}")
+        writeln!(self.out, "==> {number}: {text}")?;
+        self.out.flush()
     }
 
     /// Output of the step.
@@ -59,7 +64,9 @@ impl Log {
                 _ => {}
             }
         }
-        self.out.write_all(bytes)
+        self.out.write_all(bytes)?;
+        // For those who follow it. Whoever prints much is read in large pieces.
+        self.out.flush()
     }
 
     /// Ends the log and gives the last lines of the last step.
@@ -92,6 +99,55 @@ pub fn name_by_key(store: &Store, id: &DrvId, key: &Key) -> std::io::Result<()> 
             fs::hard_link(from, to)
         }
         other => other,
+    }
+}
+
+/// Name of a log in the work directory of a build.
+fn name_at_work(id: &DrvId) -> String {
+    format!("log-{id}.zst")
+}
+
+/// Gives `out` the log of a derivation that is being built, piece by piece until it is complete. False if it is not
+/// being built, or no longer although it was not completed.
+pub fn follow_log(
+    store: &Store,
+    id: &DrvId,
+    stop: &AtomicBool,
+    out: &mut dyn Write,
+) -> Result<bool, store::Error> {
+    let Some(at_work) = store.at_work(&name_at_work(id))? else { return Ok(false) };
+    let Ok(file) = std::fs::File::open(&at_work.path) else { return Ok(false) };
+    let mut log = zstd::Decoder::new(Growing { file, at_work, stop })?;
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match log.read(&mut piece) {
+            Ok(0) => return Ok(true),
+            Ok(n_read) => out.write_all(piece.get(..n_read).unwrap_or_default())?,
+            // The rest was never written.
+            Err(err) if err.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
+            Err(err) => return Err(err.into()),
+        }
+        out.flush()?;
+    }
+}
+
+/// A file that ends when its writer does.
+struct Growing<'a> {
+    file: std::fs::File,
+    at_work: AtWork,
+    stop: &'a AtomicBool,
+}
+
+impl Read for Growing<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            // Asked before reading, so that nothing that was written before the end is missed.
+            let goes_on = self.at_work.goes_on() && !self.stop.load(Ordering::Relaxed);
+            match self.file.read(buffer)? {
+                0 if goes_on => std::thread::sleep(POLL),
+                n_read => return Ok(n_read),
+            }
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub use error::{Failure, Kept, RealizeError};
 pub use failed::{FailedState, failed_state};
 pub use graph::realize;
 pub use known::{Origins, bodies, key_of, recall, remember, remember_recorded};
-pub use log::read_log;
+pub use log::{follow_log, read_log};
 pub use plan::{Estimate, Plan, Status, Task, time_name};
 pub use realize::{LayersMount, layer_entry_name, layers_mount};
 

@@ -42,7 +42,7 @@ pub use record::Realized;
 pub use roots::{Root, RootResult, now};
 pub use times::Times;
 pub use verify::{Bad, BadFile, Verified};
-pub use work::{KeyLock, WorkDir, set_mtime};
+pub use work::{AtWork, KeyLock, WorkDir, set_mtime};
 
 /// Version of the layout; stores of a newer one are refused.
 const VERSION: u32 = 1;
@@ -178,6 +178,11 @@ impl Store {
     pub fn work_dir(&self) -> Result<WorkDir> {
         self.writable()?;
         WorkDir::new(&self.root().join("tmp"))
+    }
+
+    /// The file of this name in the work directory of a process that runs now.
+    pub fn at_work(&self, name: &str) -> Result<Option<AtWork>> {
+        work::at_work(&self.root().join("tmp"), name)
     }
 
     /// Work directories that killed processes left behind, locked by us now; removing them is up to the caller,

@@ -85,6 +85,37 @@ pub(super) fn abandoned(tmp: &Path) -> Result<Vec<WorkDir>> {
     Ok(found)
 }
 
+/// A file in a work directory whose owner is at work.
+#[derive(Debug)]
+pub struct AtWork {
+    /// The file.
+    pub path: PathBuf,
+    lock: PathBuf,
+}
+
+impl AtWork {
+    /// Whether the process that writes it is still there, and has not moved it to where it belongs.
+    pub fn goes_on(&self) -> bool {
+        let held = || {
+            let Ok(lock) = std::fs::File::open(&self.lock) else { return false };
+            rustix::fs::flock(&lock, FlockOperation::NonBlockingLockShared).is_err()
+        };
+        self.path.exists() && held()
+    }
+}
+
+/// The file of this name in the work directory of a process that runs.
+pub(super) fn at_work(tmp: &Path, name: &str) -> Result<Option<AtWork>> {
+    for entry in fs::read_dir(tmp)? {
+        let dir = entry?.path();
+        let file = AtWork { path: dir.join(name), lock: dir.with_extension("lock") };
+        if dir.extension().is_none() && file.goes_on() {
+            return Ok(Some(file));
+        }
+    }
+    Ok(None)
+}
+
 /// Exclusive right to realize a key, among all processes; released on drop.
 #[derive(Debug)]
 pub struct KeyLock {

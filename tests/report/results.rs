@@ -123,6 +123,40 @@ fn logs_are_found_by_all_their_names() {
 }
 
 #[test]
+fn the_log_of_a_running_build_is_followed() {
+    for who in [As::Root, As::User] {
+        let project = project(who);
+        project.write("go.rapt", "FROM base\nRUN sh -c \"echo begun; sleep 1000\"\n");
+        project.fails(&["log", "-f", "go"], &["there is no log of go"]);
+        let mut build = project.start(&["build", "go"]);
+        // The log of `base` is there before; that of `go` comes once `base` is built.
+        while !(project.run(&["store", "path", "base"]).status == Some(0) && at_work(&project)) {
+            assert!(build.try_wait().unwrap().is_none(), "the build ended");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let mut command = project.command(&["log", "--follow", "go"]);
+        let mut follower = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follower.stdout.take().unwrap()));
+        assert_eq!(lines.next().unwrap().unwrap(), "==> 1: RUN sh -c echo begun; sleep 1000");
+        assert_eq!(lines.next().unwrap().unwrap(), "begun");
+        // It ends with the build.
+        let pid = rustix::process::Pid::from_child(&build);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        assert_eq!(build.wait().unwrap().code(), Some(130));
+        assert!(lines.next().is_none());
+        assert_eq!(follower.wait().unwrap().code(), Some(0));
+    }
+}
+
+/// Whether a log is being written.
+fn at_work(project: &Project) -> bool {
+    let Ok(dirs) = std::fs::read_dir(project.store().join("tmp")) else { return false };
+    let files = dirs.flatten().filter_map(|it| std::fs::read_dir(it.path()).ok()).flatten().flatten();
+    let names: Vec<_> = files.map(|it| it.file_name().to_string_lossy().into_owned()).collect();
+    names.iter().any(|it| it.starts_with("log-"))
+}
+
+#[test]
 fn wrong_usage_is_told_in_the_wanted_format() {
     let project = Project::new(&[]);
     for (args, error) in [

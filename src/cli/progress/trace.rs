@@ -22,6 +22,9 @@ pub struct Trace {
     ended: Option<u64>,
     /// When the last estimate was made.
     estimated: Option<Instant>,
+    /// How many ended how, and what was fetched: asked for too often to be counted each time.
+    ends: BTreeMap<End, usize>,
+    fetched: (u64, usize),
 }
 
 /// A derivation in a build.
@@ -46,7 +49,7 @@ pub struct Work {
 }
 
 /// How work on a derivation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
     /// It was realized.
     Built,
@@ -83,6 +86,8 @@ impl Trace {
             planned: None,
             ended: None,
             estimated: None,
+            ends: BTreeMap::new(),
+            fetched: (0, 0),
         }
     }
 
@@ -109,7 +114,7 @@ impl Trace {
 
     /// How many derivations ended so.
     pub fn count(&self, end: End) -> usize {
-        self.works.iter().filter(|it| it.end == Some(end)).count()
+        self.ends.get(&end).copied().unwrap_or(0)
     }
 
     /// How many derivations are realized.
@@ -119,7 +124,7 @@ impl Trace {
 
     /// Bytes fetched by all, and files that they belong to.
     pub fn fetched(&self) -> (u64, usize) {
-        self.works.iter().fold((0, 0), |(bytes, files), it| (bytes + it.bytes, files + it.files))
+        self.fetched
     }
 
     /// Takes note of what happens.
@@ -140,14 +145,23 @@ impl Trace {
                 }
             }),
             Progress::Resumed { .. } | Progress::Output { .. } => {}
-            Progress::Fetched { id, bytes, files, .. } => self.change(&id, |it| {
-                (it.bytes, it.files) = (it.bytes.max(bytes), it.files.max(files));
-            }),
-            Progress::Done { id, reused, millis, .. } => self.change(&id, |it| {
-                it.millis = millis;
-                it.end = Some(if reused { End::Reused } else { End::Built });
-            }),
-            Progress::Failed { id, .. } => self.change(&id, |it| it.stop(End::Failed, now)),
+            Progress::Fetched { id, bytes, files, .. } => {
+                let mut more = (0, 0);
+                self.change(&id, |it| {
+                    more = (bytes.saturating_sub(it.bytes), files.saturating_sub(it.files));
+                    (it.bytes, it.files) = (it.bytes + more.0, it.files + more.1);
+                });
+                self.fetched = (self.fetched.0 + more.0, self.fetched.1 + more.1);
+            }
+            Progress::Done { id, reused, millis, .. } => {
+                let end = if reused { End::Reused } else { End::Built };
+                self.change(&id, |it| (it.millis, it.end) = (millis, Some(end)));
+                *self.ends.entry(end).or_default() += 1;
+            }
+            Progress::Failed { id, .. } => {
+                self.change(&id, |it| it.stop(End::Failed, now));
+                *self.ends.entry(End::Failed).or_default() += 1;
+            }
         }
     }
 
@@ -156,6 +170,7 @@ impl Trace {
         self.works = vec![Work::default(); plan.tasks().len()];
         self.plan = plan.clone();
         (self.jobs, self.planned, self.ended, self.estimated) = (jobs, Some(now), None, None);
+        (self.ends, self.fetched) = (BTreeMap::new(), (0, 0));
     }
 
     /// The build is over.
