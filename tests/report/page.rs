@@ -170,7 +170,8 @@ fn hostile_names_are_text() {
     let names = [
         "</script><script>hostile=1</script>",
         "<img src=x onerror=hostile=1>",
-        "<!--<script>",
+        "</script ><img src=x onerror=hostile=1>",
+        "<!--<script> <script ",
         "\"'&amp;`${hostile=1}`",
         "\u{2028}\u{202e}x",
     ];
