@@ -44,11 +44,9 @@ pub struct Usage {
     pub shared: u64,
 }
 
-/// What must agree before two files can be one: everything but the content.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What must agree before two files of the same content can be one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Alike {
-    device: u64,
-    size: u64,
     attributes: (u32, u32, u32, i64),
     xattrs: Vec<(std::ffi::OsString, Vec<u8>)>,
 }
@@ -59,6 +57,7 @@ struct Candidate {
     tree: TreeHash,
     path: PathBuf,
     inode: u64,
+    alike: Alike,
 }
 
 impl Store {
@@ -67,29 +66,25 @@ impl Store {
         self.writable()?;
         let mut done = Optimised::default();
         let mut wanted: BTreeMap<TreeHash, BTreeMap<PathBuf, PathBuf>> = BTreeMap::new();
-        for (alike, files) in self.candidates()? {
-            let mut first: HashMap<[u8; 32], &Candidate> = HashMap::new();
+        for ((_, size), files) in self.candidates()? {
             let inodes: BTreeSet<u64> = files.iter().map(|it| it.inode).collect();
             if inodes.len() < 2 {
                 continue;
             }
+            // The first file of each content, and of each content with the same attributes.
+            let mut first: HashMap<[u8; 32], &Candidate> = HashMap::new();
+            let mut twins: HashMap<([u8; 32], &Alike), &Candidate> = HashMap::new();
             for file in &files {
-                let path = tree::below(&self.own_path(&file.tree), &file.path);
+                let path = self.file_of(file);
                 let Ok(content) = fs::File::open(&path) else { continue };
                 let content = *blake3::Hasher::new().update_reader(content)?.finalize().as_bytes();
-                let Some(other) = first.get(&content) else {
-                    first.insert(content, file);
-                    continue;
-                };
-                if other.inode == file.inode {
-                    continue;
-                }
-                let other_path = tree::below(&self.own_path(&other.tree), &other.path);
-                if share_blocks(&other_path, &path, alike.size) {
+                let other = *first.entry(content).or_insert(file);
+                let twin = *twins.entry((content, &file.alike)).or_insert(file);
+                if other.inode != file.inode && share_blocks(&self.file_of(other), &path, size) {
                     done.reflinked += 1;
-                    done.saved += alike.size;
-                } else if other.tree != file.tree {
-                    wanted.entry(file.tree).or_default().insert(file.path.clone(), other_path);
+                    done.saved += size;
+                } else if twin.inode != file.inode && twin.tree != file.tree {
+                    wanted.entry(file.tree).or_default().insert(file.path.clone(), self.file_of(twin));
                 }
             }
         }
@@ -126,9 +121,9 @@ impl Store {
         Ok(usage.collect())
     }
 
-    /// Regular files of all trees, by what must agree; of files linked within a tree the first.
-    fn candidates(&self) -> Result<BTreeMap<Alike, Vec<Candidate>>> {
-        let mut files: BTreeMap<Alike, Vec<Candidate>> = BTreeMap::new();
+    /// Regular files of all trees, by device and size; of files linked within a tree the first.
+    fn candidates(&self) -> Result<BTreeMap<(u64, u64), Vec<Candidate>>> {
+        let mut files: BTreeMap<(u64, u64), Vec<Candidate>> = BTreeMap::new();
         for (info, _) in self.list()? {
             let root = self.own_path(&info.hash);
             for entry in tree::entries(&root)? {
@@ -138,12 +133,16 @@ impl Store {
                 }
                 let stat = fs::symlink_metadata(tree::below(&root, &entry.path))?;
                 let attributes = (entry.mode, entry.uid, entry.gid, entry.mtime);
-                let alike = Alike { device: stat.dev(), size, attributes, xattrs: entry.xattrs };
-                let file = Candidate { tree: info.hash, path: entry.path, inode: stat.ino() };
-                files.entry(alike).or_default().push(file);
+                let alike = Alike { attributes, xattrs: entry.xattrs };
+                let file = Candidate { tree: info.hash, path: entry.path, inode: stat.ino(), alike };
+                files.entry((stat.dev(), size)).or_default().push(file);
             }
         }
         Ok(files)
+    }
+
+    fn file_of(&self, file: &Candidate) -> PathBuf {
+        tree::below(&self.own_path(&file.tree), &file.path)
     }
 
     /// Puts a tree in the place of another that is the same but for the inodes of some files. False if somebody uses

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use super::*;
 
 /// Flips one bit of a file and leaves its time as it was.
-fn flip(file: &Path, bit: usize) {
+pub fn flip(file: &Path, bit: usize) {
     let mut bytes = fs::read(file).unwrap();
     let bits = bytes.len() * 8;
     bytes[bit % bits / 8] ^= 1 << (bit % 8);

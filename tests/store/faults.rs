@@ -111,7 +111,7 @@ fn what_the_disk_cannot_read_is_bad_and_mended() {
     let world = World::new(As::Root);
     let expected = world.undisturbed();
     world.forget(true);
-    let image = Image::new(&world, "mkfs.btrfs", 300 << 20);
+    let image = Image::at(world.project.path("image"), "mkfs.btrfs", 300 << 20);
     let _mounted = mount_store(&world, As::Root, &["-o", "loop", image.path()]);
     world.complete(&expected);
     let ruined = world.project.ok(&["store", "path", "second"]);
@@ -135,32 +135,4 @@ fn what_the_disk_cannot_read_is_bad_and_mended() {
     assert_eq!(ran.status, Some(1));
     assert!(ran.stdout.contains("Input/output error") && ran.stdout.contains("/srv/b"), "{}", ran.stdout);
     world.complete(&expected);
-}
-
-/// Unmounts at once, which fails while somebody uses it.
-fn unmount(at: &Path) {
-    assert!(Command::new("umount").arg(at).status().unwrap().success());
-}
-
-/// A file with a file system in it.
-struct Image(PathBuf);
-
-impl Image {
-    fn new(world: &World, mkfs: &str, size: u64) -> Image {
-        Image::at(world.project.path("image"), mkfs, size)
-    }
-
-    fn at(path: PathBuf, mkfs: &str, size: u64) -> Image {
-        // Never the file of the last one, which may still be in use.
-        let _ = fs::remove_file(&path);
-        fs::File::create(&path).unwrap().set_len(size).unwrap();
-        let made =
-            Command::new(mkfs).arg("-q").arg(&path).output().expect("e2fsprogs, xfsprogs, btrfs-progs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        Image(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
 }

@@ -16,6 +16,8 @@ mod garbage;
 mod look;
 mod origin;
 mod places;
+mod reflink;
+mod repair;
 mod storms;
 
 use std::fs;
@@ -76,6 +78,30 @@ struct Mounted(PathBuf);
 impl Drop for Mounted {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Unmounts at once, which fails while somebody uses it.
+fn unmount(at: &Path) {
+    assert!(Command::new("umount").arg(at).status().unwrap().success());
+}
+
+/// A file with a file system in it.
+struct Image(PathBuf);
+
+impl Image {
+    fn at(path: PathBuf, mkfs: &str, size: u64) -> Image {
+        // Never the file of the last one, which may still be in use.
+        let _ = fs::remove_file(&path);
+        fs::File::create(&path).unwrap().set_len(size).unwrap();
+        let made =
+            Command::new(mkfs).arg("-q").arg(&path).output().expect("e2fsprogs, xfsprogs, btrfs-progs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        Image(path)
+    }
+
+    fn path(&self) -> &str {
+        self.0.to_str().unwrap()
     }
 }
 

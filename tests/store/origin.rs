@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Where its files are; an address that nobody has, for busybox knows no names.
@@ -16,6 +17,8 @@ pub const URL: &str = "http://192.0.2.1";
 pub struct Origin {
     proxy: String,
     seen: Arc<Mutex<BTreeMap<String, usize>>>,
+    /// Everything has other bodies now.
+    pub changed: Arc<AtomicBool>,
 }
 
 impl Origin {
@@ -24,15 +27,16 @@ impl Origin {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let proxy = format!("http://{}", listener.local_addr().unwrap());
         let seen = Arc::new(Mutex::new(BTreeMap::new()));
-        let theirs = seen.clone();
+        let changed = Arc::new(AtomicBool::new(false));
+        let theirs = (seen.clone(), changed.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let seen = theirs.clone();
+                let (seen, changed) = theirs.clone();
                 // A client that was killed is no concern of the proxy.
-                std::thread::spawn(move || drop(serve(stream, &seen)));
+                std::thread::spawn(move || drop(serve(stream, &seen, &changed)));
             }
         });
-        Origin { proxy, seen }
+        Origin { proxy, seen, changed }
     }
 
     /// Lets a command reach it, and nothing else.
@@ -51,7 +55,11 @@ pub fn body(path: &str) -> String {
     format!("this is {path}\n").repeat(3000)
 }
 
-fn serve(mut stream: TcpStream, seen: &Mutex<BTreeMap<String, usize>>) -> std::io::Result<()> {
+fn serve(
+    mut stream: TcpStream,
+    seen: &Mutex<BTreeMap<String, usize>>,
+    changed: &AtomicBool,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
     loop {
         let mut line = String::new();
@@ -71,7 +79,10 @@ fn serve(mut stream: TcpStream, seen: &Mutex<BTreeMap<String, usize>>) -> std::i
             continue;
         }
         *seen.lock().unwrap().entry(path.clone()).or_default() += 1;
-        let body = body(path);
+        let mut body = body(path);
+        if changed.load(Ordering::Relaxed) {
+            body = body.replace("this", "that");
+        }
         stream.write_all(
             format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).as_bytes(),
         )?;
