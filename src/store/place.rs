@@ -22,6 +22,9 @@ struct Seen {
     size: u64,
     /// Of a file only: a directory changes whenever somebody puts something into it, and is ours all the same.
     times: Option<[(i64, i64); 2]>,
+    /// Of a directory that is about to replace another: inode of that one, which a kill may leave in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    replaced: Option<u64>,
 }
 
 impl Placed {
@@ -43,29 +46,36 @@ impl Store {
     /// Copies a tree to `dest`, in one step for whoever looks; missing parents are made. A directory in its place
     /// is replaced only if it is empty or an earlier copy.
     pub fn place(&self, placed: &Placed, dest: &Path) -> Result<()> {
-        self.check_place(placed, dest)?;
+        let replaced = self.check_place(placed, dest)?;
         let parent = dest.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent)?;
         clear_unfinished(parent);
         let temp = Unfinished::new(parent)?;
         let copy = temp.dir.path().join("copy");
         copy_tree(&self.path(&placed.0), &copy)?;
+        let stat = fs::symlink_metadata(&copy)?;
+        if stat.is_dir() {
+            self.note_placed(dest, &Seen { replaced, ..seen(placed, &stat) })?;
+        }
         put(&copy, dest, &temp.dir.path().join("old"))?;
         // Before the record: who finds that one does not look for what is left.
         temp.dir.close()?;
+        self.note_placed(dest, &seen(placed, &fs::symlink_metadata(dest)?))
+    }
+
+    fn note_placed(&self, dest: &Path, seen: &Seen) -> Result<()> {
         if self.is_read_only() {
             return Ok(());
         }
-        let file = self.state_file("placed", &name(dest));
         fs::create_dir_all(self.root().join("state/placed"))?;
-        record::write(self.root(), &file, &seen(placed, &fs::symlink_metadata(dest)?))
+        record::write(self.root(), &self.state_file("placed", &name(dest)), seen)
     }
 
-    /// Refuses to put a copy over a directory that somebody else made.
-    fn check_place(&self, placed: &Placed, dest: &Path) -> Result<()> {
-        let Ok(stat) = std::fs::symlink_metadata(dest) else { return Ok(()) };
+    /// Refuses to put a copy over a directory that somebody else made; gives the inode of one that is ours.
+    fn check_place(&self, placed: &Placed, dest: &Path) -> Result<Option<u64>> {
+        let Ok(stat) = std::fs::symlink_metadata(dest) else { return Ok(None) };
         if !stat.is_dir() {
-            return Ok(());
+            return Ok(None);
         }
         let refuse = |reason: &str| {
             let message = format!("{} is a directory {reason}", dest.display());
@@ -75,9 +85,11 @@ impl Store {
             return refuse("and the output is a file");
         }
         let known: Option<Seen> = record::read_intact(&self.state_file("placed", &name(dest)))?;
-        let ours = known.is_some_and(|it| it.times.is_none() && it.inode == stat.ino());
+        let ours = known.is_some_and(|it| {
+            it.times.is_none() && (it.inode == stat.ino() || it.replaced == Some(stat.ino()))
+        });
         match ours || fs::read_dir(dest)?.next().is_none() {
-            true => Ok(()),
+            true => Ok(ours.then(|| stat.ino())),
             false => refuse("that raptor did not make; move it away, or choose another output"),
         }
     }
@@ -101,7 +113,7 @@ impl Unfinished {
             let private = std::fs::Permissions::from_mode(PRIVATE);
             let dir = tempfile::Builder::new().prefix(UNFINISHED).permissions(private).tempdir_in(parent)?;
             // Where directories cannot be locked, nobody clears them away either.
-            let held = std::fs::File::open(dir.path()).ok().filter(|it| try_lock(it));
+            let held = std::fs::File::open(dir.path()).ok().filter(try_lock);
             // A cleaner may have taken it between its creation and our lock.
             if dir.path().exists() {
                 return Ok(Unfinished { dir, _held: held });
@@ -151,6 +163,7 @@ fn seen(placed: &Placed, stat: &std::fs::Metadata) -> Seen {
         tree: placed.0,
         inode: stat.ino(),
         size: if stat.is_file() { stat.size() } else { 0 },
+        replaced: None,
         times: stat.is_file().then(|| [(stat.mtime(), stat.mtime_nsec()), (stat.ctime(), stat.ctime_nsec())]),
     }
 }
