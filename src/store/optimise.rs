@@ -71,13 +71,21 @@ impl Store {
             if inodes.len() < 2 {
                 continue;
             }
+            // Links of one file are read once.
+            let mut read: HashMap<u64, [u8; 32]> = HashMap::new();
             // The first file of each content, and of each content with the same attributes.
             let mut first: HashMap<[u8; 32], &Candidate> = HashMap::new();
             let mut twins: HashMap<([u8; 32], &Alike), &Candidate> = HashMap::new();
             for file in &files {
                 let path = self.file_of(file);
-                let Ok(content) = fs::File::open(&path) else { continue };
-                let content = *blake3::Hasher::new().update_reader(content)?.finalize().as_bytes();
+                let content = match read.get(&file.inode) {
+                    Some(content) => *content,
+                    None => {
+                        let Ok(content) = fs::File::open(&path) else { continue };
+                        *blake3::Hasher::new().update_reader(content)?.finalize().as_bytes()
+                    }
+                };
+                read.insert(file.inode, content);
                 let other = *first.entry(content).or_insert(file);
                 let twin = *twins.entry((content, &file.alike)).or_insert(file);
                 if other.inode != file.inode && share_blocks(&self.file_of(other), &path, size) {
