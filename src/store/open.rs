@@ -1,6 +1,6 @@
 //! Opening stores: making new ones, refusing what is none, laying one above others.
 
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +19,6 @@ impl Store {
     pub fn open_above(root: &Path, lower: &[PathBuf]) -> Result<Store> {
         let lower = lower.iter().map(|it| open_lower(it)).collect::<Result<_>>()?;
         if !root.exists() {
-            // Trees may hold set-uid programs: nobody but the owner enters.
             std::fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(|err| {
                 std::io::Error::new(err.kind(), format!("cannot create the store {}: {err}", root.display()))
             })?;
@@ -32,6 +31,9 @@ impl Store {
                 return Err(Error::NotAStore(root));
             }
             make(&root)?;
+        }
+        if !read_only {
+            close(&root)?;
         }
         Ok(Store(Arc::new(Inner { root, read_only, lower, uses: uses::Uses::default() })))
     }
@@ -75,6 +77,15 @@ fn has_version(root: &Path) -> Result<bool> {
         Ok(VERSION) => Ok(true),
         _ => Err(Error::Damaged { path, reason: "it does not say a version".into() }),
     }
+}
+
+/// Lets nobody but the owner in, for trees may hold set-uid programs. Others may have made the directory.
+fn close(root: &Path) -> Result<()> {
+    let mode = fs::metadata(root)?.mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        fs::set_permissions(root, std::fs::Permissions::from_mode(mode & 0o700))?;
+    }
+    Ok(())
 }
 
 fn make(root: &Path) -> Result<()> {
