@@ -104,7 +104,7 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
             result => result.map(|()| 0).map_err(|failure| Fault::Step { idx, failure })?,
         };
         engine.send(&Reply::Event(Event::StepDone { idx }), &[]).context(gone)?;
-        let notes = || Notes { made: root.made.clone(), wanted: steps.wanted.clone() };
+        let notes = || Notes { made: root.made.clone(), wanted: steps.wanted.clone(), status };
         if let Some(taken) = keeper.as_mut().and_then(|it| it.take(idx, notes)) {
             let problem = taken.err().map(|Trouble(why)| why);
             tell_and_wait(engine, Event::Checkpoint { idx, problem })?;
