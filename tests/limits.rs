@@ -190,6 +190,10 @@ fn collecting_garbage_removes_old_states() {
         std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut first).unwrap();
         project.ok(&["store", "gc", "--older-than", "0s"]);
         assert_eq!(states(), 1);
+        project
+            .fails(&["build", "--keep-failed", "main"], &["help: the state is not kept: one of an earlier"]);
+        // The work directory of the shell and its lock.
+        assert_eq!((states(), names(&project.store().join("tmp")).len()), (1, 2));
         drop(shell.stdin.take());
         assert!(shell.wait().unwrap().success());
 

@@ -158,7 +158,10 @@ fn report_failure(ui: &Ui, failure: &Failure, place: Option<&str>) {
                 Kept::No => {
                     "--keep-failed keeps the state in which a step fails, for raptor shell".to_owned()
                 }
-                Kept::Problem(problem) => format!("the state could not be kept: {problem}"),
+                Kept::Busy => {
+                    "the state is not kept: one of an earlier failure is being looked at".to_owned()
+                }
+                Kept::Problem(problem) => format!("the state could not be kept: {}", with_sources(problem)),
             });
             refused
         }

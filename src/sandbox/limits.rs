@@ -70,7 +70,7 @@ impl fmt::Display for Limit {
 /// Bytes in words; exact where a user named them in whole units.
 fn size(bytes: u64) -> String {
     match ["B", "KiB", "MiB", "GiB", "TiB"].iter().enumerate().rev().find(|(i, _)| bytes >> (10 * i) > 0) {
-        Some((i, unit)) if bytes % (1 << (10 * i)) == 0 => format!("{} {unit}", bytes >> (10 * i)),
+        Some((i, unit)) if bytes.is_multiple_of(1 << (10 * i)) => format!("{} {unit}", bytes >> (10 * i)),
         Some((i, unit)) => format!("{:.1} {unit}", bytes as f64 / (1_u64 << (10 * i)) as f64),
         None => "0 B".to_owned(),
     }

@@ -99,8 +99,10 @@ pub enum Kept {
     No,
     /// It is in the store.
     Yes,
+    /// It was wanted and is gone, for somebody is looking at that of an earlier failure.
+    Busy,
     /// It was wanted and is gone: why.
-    Problem(String),
+    Problem(Box<RealizeError>),
 }
 
 fn count(n: usize) -> String {

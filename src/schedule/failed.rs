@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Kept;
+use super::{Kept, RealizeError};
 use crate::derivation::DrvId;
 use crate::sandbox::{self, Capture, InteractRequest, Launcher, Limits, MountSource, Network, Request, Step};
 use crate::store::{self, Store};
@@ -27,13 +27,11 @@ pub struct FailedState {
 pub(super) fn keep(store: &Store, launcher: &Launcher, id: &DrvId, state: &FailedState) -> Kept {
     let work = &state.request.work;
     // The overlay's own part of it is of no use to anybody, and not of the user's ids.
-    let removed = sandbox::remove(launcher, &work.join("work")).map_err(|err| err.to_string());
-    let kept =
-        removed.and_then(|()| store.keep_failed(&id.to_string(), work, state).map_err(|err| err.to_string()));
-    match kept {
+    let removed = sandbox::remove(launcher, &work.join("work")).map_err(RealizeError::from);
+    match removed.and_then(|()| Ok(store.keep_failed(&id.to_string(), work, state)?)) {
         Ok(true) => Kept::Yes,
-        Ok(false) => Kept::Problem("somebody is looking at the state of an earlier failure".to_owned()),
-        Err(problem) => Kept::Problem(problem),
+        Ok(false) => Kept::Busy,
+        Err(problem) => Kept::Problem(Box::new(problem)),
     }
 }
 
