@@ -104,7 +104,7 @@ int main(int argc, char **argv) {
         for (int user = 1000; user < 1002; user++) {
             if (fork() == 0) {
                 check(!setgid(user) && !setuid(user), "setuid");
-                while (fork() != 0) usleep(100);
+                while (fork() != 0) usleep(500);
                 pause();
             }
         }
