@@ -180,7 +180,8 @@ fn hostile_names_are_text() {
     for (idx, name) in names.iter().enumerate() {
         // A name with a slash would be a path.
         let file = name.replace('/', "\u{2215}");
-        project.write(&format!("d{idx}/{file}"), "x");
+        // Another content for each: what is equal is imported once.
+        project.write(&format!("d{idx}/{file}"), &idx.to_string());
         let quoted = |it: &str| it.replace('\\', "\\\\").replace('"', "\\\"");
         steps.push_str(&format!("COPY \"d{idx}/{}\" /d/{idx}\n", quoted(&file)));
         steps.push_str(&format!("RUN echo \"{}\"\n", quoted(name)));
