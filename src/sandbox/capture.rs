@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
 
 use super::error::{Context, Fault, Trouble};
 use super::ground::{self, Ground};
@@ -79,7 +80,11 @@ fn merged_view(ground: &Ground) -> Result<Option<PathBuf>, Trouble> {
 fn unmake_mount_points(notes: &Notes) -> Result<(), Trouble> {
     for path in notes.made.iter().rev() {
         let Some((dir, name)) = open_parent(path)? else { continue };
-        let Ok(stat) = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+        let named = || format!("cannot unmake the mount point {}", path.display());
+        let stat = match rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => continue,
+            other => other.context(named)?,
+        };
         let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
         if let (Some((mode, user, group)), true) = (notes.wanted.get(path), kind.is_dir()) {
             let owner = (Some(Uid::from_raw(*user)), Some(Gid::from_raw(*group)));
@@ -89,13 +94,17 @@ fn unmake_mount_points(notes: &Notes) -> Result<(), Trouble> {
             continue;
         }
         // One that got content stays: removing a directory that is not empty fails.
-        let _ = match kind.is_dir() {
+        let unmade = match kind.is_dir() {
             true => rustix::fs::unlinkat(&dir, &name, AtFlags::REMOVEDIR),
             false if kind.is_file() && stat.st_size == 0 => {
                 rustix::fs::unlinkat(&dir, &name, AtFlags::empty())
             }
             false => Ok(()),
         };
+        match unmade {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+            other => other.context(named)?,
+        }
     }
     Ok(())
 }
@@ -108,7 +117,8 @@ fn open_parent(path: &Path) -> Result<Option<(OwnedFd, PathBuf)>, Trouble> {
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
     match rustix::fs::openat2(rustix::fs::CWD, &parent, flags, Mode::empty(), resolve) {
         Ok(dir) => Ok(Some((dir, PathBuf::from(name)))),
-        // Gone, or made below another mount.
-        Err(_) => Ok(None),
+        // Gone, replaced, or made below another mount.
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+        Err(err) => Err(err).context(|| format!("cannot open {}", parent.display())),
     }
 }
