@@ -39,8 +39,7 @@ fn starved(world: &World, expected: &Value, messages: &[&str], what: &str, relie
 fn squeeze(who: As, option: &str, plenty: &str, amounts: impl Iterator<Item = usize>, messages: &[&str]) {
     let world = World::new(who);
     let expected = world.undisturbed();
-    let mut starvations = 0;
-    for amount in amounts {
+    for (starvations, amount) in amounts.enumerate() {
         world.forget(amount % 2 == 0);
         let option = format!("{option}{amount}");
         let _mounted = mount_store(&world, who, &["-t", "tmpfs", "-o", &option, "tmpfs"]);
@@ -49,7 +48,6 @@ fn squeeze(who: As, option: &str, plenty: &str, amounts: impl Iterator<Item = us
             assert!(starvations >= 10, "{option} is enough");
             return;
         }
-        starvations += 1;
     }
     panic!("never enough");
 }
@@ -135,4 +133,68 @@ fn what_the_disk_cannot_read_is_bad_and_mended() {
     assert_eq!(ran.status, Some(1));
     assert!(ran.stdout.contains("Input/output error") && ran.stdout.contains("/srv/b"), "{}", ran.stdout);
     world.complete(&expected);
+}
+
+/// System calls by which builds change the store.
+const CALLS: &[&str] = &[
+    "mkdir",
+    "mkdirat",
+    "rename",
+    "renameat2",
+    "fdatasync",
+    "syncfs",
+    "utimensat",
+    "fchmodat",
+    "chmod",
+    "fchownat",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "ftruncate",
+    "link",
+    "linkat",
+    "copy_file_range",
+    "statfs",
+    "fstatfs",
+];
+
+/// Calls of one kind that fail, one in each build.
+const MOST: usize = 8;
+
+/// strace makes the n-th call of each thread and process fail, of the engine and of the sandbox.
+#[test]
+fn the_nth_system_call_of_a_build_fails() {
+    let project = project(As::Root);
+    let expected = realize(&project, "top");
+    let (trace, mut failures) = (project.path("trace"), 0);
+    for call in CALLS {
+        for (nth, (error, told)) in
+            [("EIO", "Input/output error"), ("ENOSPC", "No space left")].iter().cycle().take(MOST).enumerate()
+        {
+            let what = format!("{call} {} of each process: {error}", nth + 1);
+            fs::remove_dir_all(project.store()).unwrap();
+            let inner = project.command(&["realize", "-q", "top"]);
+            let mut command = Command::new("strace");
+            command.args(["-f", "-qq", "-e", "signal=none", "-e", &format!("trace={call}"), "-e"]);
+            command.arg(format!("inject={call}:error={error}:when={}", nth + 1)).arg("-o").arg(&trace);
+            command.arg(inner.get_program()).args(inner.get_args()).current_dir(project.path("")).env_clear();
+            command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            let ran = common::ran(command.output().expect("package strace is needed"));
+            if !fs::read_to_string(&trace).unwrap().contains("(INJECTED)") {
+                assert_eq!(ran.status, Some(0), "{what}: {}", ran.stderr);
+                break;
+            }
+            assert!(!ran.stderr.contains("panicked"), "{what}: {}", ran.stderr);
+            if ran.status != Some(0) {
+                failures += 1;
+                assert_eq!(ran.status, Some(1), "{what}: {}", ran.stderr);
+                assert!(ran.stderr.contains(told), "{what}: {}", ran.stderr);
+            }
+            verify(&project);
+            assert_eq!(names(&project.store().join("tmp")), [""; 0], "{what}");
+            assert_eq!(realize(&project, "top"), expected, "{what}");
+            verify(&project);
+        }
+    }
+    assert!(failures >= 10, "{failures}");
 }
