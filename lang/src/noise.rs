@@ -19,7 +19,7 @@ pub enum Rule {
 pub const VOLATILE: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
 
 /// Whole paths.
-const PATHS: [(&str, Rule); 19] = [
+const PATHS: [(&str, Rule); 20] = [
     // Made by the first boot or made anew by every run of a program.
     ("etc/machine-id", Rule::Empty),
     ("var/lib/dbus/machine-id", Rule::DeleteFile),
@@ -36,6 +36,8 @@ const PATHS: [(&str, Rule); 19] = [
     ("var/log/dpkg.log", Rule::Delete),
     ("var/log/apt/history.log", Rule::Delete),
     ("var/log/apt/term.log", Rule::Delete),
+    // One that holds names in the order in which the file system lists them.
+    ("var/log/fontconfig.log", Rule::Delete),
     // Backups of the file as it was before the last change.
     ("etc/passwd-", Rule::Delete),
     ("etc/group-", Rule::Delete),
@@ -88,6 +90,9 @@ mod tests {
             ("var/cache/debconf/config.dat", Rule::Keep),
             ("var/cache/debconf/a/b-old", Rule::Keep),
             ("var/tmp", Rule::Keep),
+            ("var/log/fontconfig.log", Rule::Delete),
+            ("etc/ssl/private/ssl-cert-snakeoil.key", Rule::Delete),
+            ("etc/ssl/private", Rule::Keep),
         ] {
             assert_eq!(rule(Path::new(path)), expected, "{path}");
         }

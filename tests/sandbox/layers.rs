@@ -41,7 +41,8 @@ fn layers_say_only_what_differs() {
     assert_eq!(world.layer("rm -r /etc/dir; echo f > /etc/dir"), ["etc d755", "etc/dir f644"]);
     // Noise goes.
     let noise = "mkdir -p /etc/ssh /var/log/apt /tmp/x /run/y; echo 1 > /etc/machine-id; echo k > /etc/ssh/ssh_host_rsa_key;
-                 echo l > /var/log/dpkg.log; echo l > /var/log/apt/history.log; echo p > /etc/passwd-; echo t > /tmp/x/t";
+                 echo l > /var/log/dpkg.log; echo l > /var/log/apt/history.log; echo p > /etc/passwd-; echo t > /tmp/x/t;
+                 echo l > /var/log/fontconfig.log";
     assert_eq!(
         world.layer(noise),
         ["etc d755", "etc/machine-id f0", "etc/ssh d755", "var d755", "var/log d755", "var/log/apt d755"]
