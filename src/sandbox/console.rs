@@ -28,6 +28,8 @@ pub(super) struct Console<'a> {
     modes: Modes,
     terminal: Option<Terminal>,
     started: bool,
+    /// Signals that are not passed on yet.
+    waiting: Vec<Signal>,
 }
 
 impl<'a> Console<'a> {
@@ -36,12 +38,14 @@ impl<'a> Console<'a> {
         let (control, theirs) = Channel::pair()?;
         open_pipes();
         let modes = Modes::remember();
-        Ok((Console { signals: caller.signals, control, modes, terminal: None, started: false }, theirs))
+        let (signals, waiting) = (caller.signals, Vec::new());
+        Ok((Console { signals, control, modes, terminal: None, started: false, waiting }, theirs))
     }
 
     /// The program's step has begun: signals are for it.
     pub fn start(&mut self) {
         self.started = true;
+        self.pass_signals();
     }
 
     /// Relays this terminal, given by both of its ends.
@@ -58,13 +62,15 @@ impl<'a> Console<'a> {
         fds
     }
 
-    /// Passes on what there is.
-    pub fn relay(&mut self) -> Result<(), Error> {
-        for signal in self.received() {
-            if !self.started && ends(signal) {
-                return Err(Error::Cancelled);
-            }
-            self.pass_on(signal);
+    /// Passes on what there is. `is_told` looks whether the sandbox has said something that is not heard yet: until
+    /// then nobody knows whether the program has begun.
+    pub fn relay(&mut self, is_told: impl FnOnce() -> bool) -> Result<(), Error> {
+        let received = self.received();
+        self.waiting.extend(received);
+        if self.started {
+            self.pass_signals();
+        } else if self.waiting.iter().any(|it| ends(*it)) && !is_told() {
+            return Err(Error::Cancelled);
         }
         if let Some(terminal) = &mut self.terminal {
             terminal.relay();
@@ -91,6 +97,12 @@ impl<'a> Console<'a> {
         let mut buffer = [0; 64];
         let n = self.signals.map_or(0, |fd| rustix::io::read(fd, &mut buffer).unwrap_or(0));
         buffer.iter().take(n).filter_map(|it| Signal::from_named_raw(i32::from(*it))).collect()
+    }
+
+    fn pass_signals(&mut self) {
+        for signal in std::mem::take(&mut self.waiting) {
+            self.pass_on(signal);
+        }
     }
 
     fn pass_on(&mut self, signal: Signal) {

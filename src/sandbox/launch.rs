@@ -217,7 +217,7 @@ fn drive(
         }
         let told = wait(&process.channel, output.as_ref(), console.as_ref())?;
         if let Some(console) = &mut console {
-            console.relay()?;
+            console.relay(|| is_readable(&process.channel))?;
         }
         drain(&mut output, on_event);
         if let (Some(limit), Some(idx)) = (step_time.filter(|it| step.took_longer_than(*it)), step.idx) {
@@ -319,6 +319,12 @@ fn wait(
         Ok(_) | Err(Errno::INTR) => Ok(fds.first().is_some_and(|fd| !fd.revents().is_empty())),
         Err(err) => Err(Error::Setup(format!("poll: {err}"))),
     }
+}
+
+/// Whether something can be received at once.
+fn is_readable(channel: &Channel) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut [PollFd::new(channel, PollFlags::IN)], Some(&now)), Ok(n) if n > 0)
 }
 
 fn non_blocking(fd: OwnedFd) -> Result<std::fs::File, Error> {
