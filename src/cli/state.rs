@@ -161,7 +161,7 @@ fn check_empty(path: &Path) -> Result<(), CliError> {
 /// What an overlay needs of the file system of its upper directory.
 fn check_file_system(path: &Path, dir: &std::fs::File) -> Result<(), CliError> {
     let kind = rustix::fs::fstatfs(dir).map_err(std::io::Error::from)?.f_type;
-    if kind as i64 == OVERLAY {
+    if kind == OVERLAY {
         return Err(unfit(path, "it is on an overlay itself"));
     }
     match rustix::fs::fsetxattr(dir, "user.raptor", b"", XattrFlags::empty()) {

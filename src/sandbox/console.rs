@@ -155,7 +155,7 @@ fn open_pipes() {
     const PIPE: i64 = 0x5049_5045;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     for stream in [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()] {
-        if rustix::fs::fstatfs(stream).is_ok_and(|it| it.f_type as i64 == PIPE) {
+        if rustix::fs::fstatfs(stream).is_ok_and(|it| it.f_type == PIPE) {
             // Another user's pipe stays as it is; programs can still use it as descriptor 0, 1 or 2.
             let _ = rustix::fs::fchmod(stream, Mode::from_raw_mode(0o666));
         }
