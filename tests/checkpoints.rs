@@ -10,6 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::thread::UnshareFlags;
+
 use common::server::Server;
 use common::{As, Project, Ran};
 
@@ -352,14 +354,15 @@ fn a_store_that_is_only_read_is_left_alone() {
     assert_eq!(files(project.store()), before);
 }
 
-/// Does something on a network of its own, where 203.0.113.7 is this machine.
-fn on_a_network(it: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::spawn(|| {
+/// Does something in namespaces of its own, after these commands.
+fn apart(flags: UnshareFlags, commands: &[&str], it: impl FnOnce() + Send + 'static) {
+    let commands: Vec<String> = commands.iter().map(|it| (*it).to_owned()).collect();
+    let thread = std::thread::spawn(move || {
         // SAFETY: descriptors stay shared.
-        unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::NEWNET) }.unwrap();
-        for args in ["link set lo up", "address add 203.0.113.7/32 dev lo"] {
-            let done = Command::new("busybox").arg("ip").args(args.split(' ')).status().unwrap();
-            assert!(done.success());
+        unsafe { rustix::thread::unshare_unsafe(flags) }.unwrap();
+        for command in commands {
+            let done = Command::new("sh").args(["-ec", &command]).status().unwrap();
+            assert!(done.success(), "{command}");
         }
         it();
     });
@@ -368,8 +371,10 @@ fn on_a_network(it: impl FnOnce() + Send + 'static) {
 
 #[test]
 fn the_network_of_steps_is_remembered() {
+    // A network where 203.0.113.7 is this machine.
+    let network = ["busybox ip link set lo up", "busybox ip address add 203.0.113.7/32 dev lo"];
     for who in [As::Root, As::User] {
-        on_a_network(move || the_network_is_remembered(who));
+        apart(UnshareFlags::NEWNET, &network, move || the_network_is_remembered(who));
     }
 }
 
@@ -420,4 +425,39 @@ fn the_network_is_remembered(who: As) {
     assert_ne!(other, project.read("Raptor.lock"));
     fs::write(project.path("Raptor.lock"), other).unwrap();
     assert_eq!(build(&project, &[]).1, [1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn large_files_share_their_blocks() {
+    const SIZE: u64 = 96 << 20;
+    let step = |n: u8| format!("RUN sh -c \"printf {n} | dd of=/large conv=notrunc\"");
+    let large = format!("RUN dd if=/dev/zero of=/large bs=1M count={}", SIZE >> 20);
+    let project = project(As::Root, &[&large, &step(1), "RUN true"]);
+    let (store, image) = (project.store().to_path_buf(), project.path("image"));
+    fs::create_dir(&store).unwrap();
+    fs::File::create(&image).unwrap().set_len(3 << 30).unwrap();
+    let (image, dir) = (image.display(), store.display());
+    let mount = [
+        format!("mkfs.xfs -q {image}"),
+        "mount --make-rprivate /".into(),
+        format!("mount -o loop {image} {dir}"),
+    ];
+    apart(UnshareFlags::NEWNS, &mount.each_ref().map(String::as_str), move || {
+        let used = || {
+            let now = rustix::fs::statvfs(project.store()).unwrap();
+            (now.f_blocks - now.f_bfree) * now.f_frsize
+        };
+        let before = used();
+        build(&project, &[]);
+        set(&project, &[&large, &step(2), "RUN true"]);
+        let (hash, steps) = build(&project, &[]);
+        assert_eq!(steps, [3, 4]);
+        // Two layers and the packs of two checkpoints have the same blocks.
+        let grown = used() - before;
+        assert!(grown < SIZE * 3 / 2, "{grown} bytes for a file of {SIZE}");
+        let there = fs::read(project.store().join("trees").join(&hash).join("large")).unwrap();
+        assert_eq!((there.len() as u64, there[0]), (SIZE, b'2'));
+        assert!(there[1..].iter().all(|it| *it == 0));
+        assert!(Command::new("umount").arg(project.store()).status().unwrap().success());
+    });
 }
