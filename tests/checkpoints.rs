@@ -198,6 +198,8 @@ fn what_nobody_can_copy_is_not_lost() {
     ];
     let project = project(As::User, &lines);
     assert_eq!(build(&project, &[]).1, [1, 2, 3, 4, 5, 6, 7]);
+    let log = project.ok(&["log", "main"]);
+    assert!(log.contains("==> no checkpoint after step 3: a step left System V IPC (shm) behind"), "{log}");
     set(&project, &[&lines[..5], &["RUN sh -c true"]].concat());
     assert_eq!(build(&project, &[]).1, [3, 4, 5, 6, 7]);
 }

@@ -115,33 +115,53 @@ impl Plan {
     }
 
     /// The sandbox has written the checkpoint after a step. It counts if all requests so far have answers; later ones
-    /// are made of it in any case.
-    pub fn taken(&mut self, idx: usize, asked: Option<Outcome>, log: &mut Log) -> Result<(), store::Error> {
+    /// are made of it in any case. The error says why it does not count.
+    pub fn taken(&mut self, idx: usize, asked: Option<Outcome>, log: &mut Log) -> Result<(), String> {
         let Some(key) = self.keys.get(&idx).copied() else { return Ok(()) };
+        let checkpoint = self.checkpoint(idx, key).map_err(|err| err.to_string())?;
+        let asked = asked.ok_or("a request of a step that is over goes on")?;
+        if let Some(refused) = asked.refused.first() {
+            return Err(format!("{} {} has no answer", refused.method, refused.url));
+        }
+        let keep = || -> Result<Checkpoint, store::Error> {
+            log.keep(&self.kept.log_file(&key))?;
+            let memo = serde_json::to_value(&asked.used).map_err(std::io::Error::from)?;
+            let checkpoint = Checkpoint { memo, ..checkpoint };
+            self.kept.publish(&key, &checkpoint)?;
+            Ok(checkpoint)
+        };
+        let checkpoint = keep().map_err(|err| err.to_string())?;
+        self.chain.insert(key, checkpoint);
+        Ok(())
+    }
+
+    /// The record of a checkpoint that was just written, but for the network.
+    fn checkpoint(&mut self, idx: usize, key: Key) -> Result<Checkpoint, store::Error> {
         self.packs.push((key, self.kept.pack_size(&key)?));
-        let Some(asked) = asked.filter(|it| it.refused.is_empty()) else { return Ok(()) };
-        log.keep(&self.kept.log_file(&key))?;
-        let checkpoint = Checkpoint {
+        Ok(Checkpoint {
             layer: self.layer.clone(),
             step: idx + 1,
             packs: self.packs.clone(),
             manifest: self.kept.manifest_hash(&key)?,
             finished: false,
-            memo: serde_json::to_value(&asked.used).map_err(std::io::Error::from)?,
-        };
-        self.kept.publish(&key, &checkpoint)?;
-        self.chain.insert(key, checkpoint);
-        Ok(())
+            memo: serde_json::Value::Null,
+        })
     }
 
     /// What the build began with is damaged: nothing counts any more.
-    pub fn forget(&mut self) -> Result<(), store::Error> {
+    pub fn forget(&mut self) {
         (self.begin, self.packs, self.chain) = Default::default();
-        self.kept.retain(&BTreeSet::new())
+        // What cannot be removed is made anew, or does not match when it is looked for.
+        let _ = self.kept.retain(&BTreeSet::new());
     }
 
     /// The layer is finished: its checkpoints take the place of all others.
-    pub fn finish(mut self) -> Result<(), store::Error> {
+    pub fn finish(mut self) {
+        // Those that stay behind go when the next build begins.
+        let _ = self.mark_finished();
+    }
+
+    fn mark_finished(&mut self) -> Result<(), store::Error> {
         for (key, checkpoint) in &mut self.chain {
             if !checkpoint.finished {
                 checkpoint.finished = true;

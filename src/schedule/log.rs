@@ -38,7 +38,12 @@ impl Log {
         let earlier = fs::File::open(earlier).and_then(zstd::Decoder::new);
         // What was kept ends where its writer had got to, which the decoder takes for an error.
         let _ = earlier.and_then(|mut earlier| std::io::copy(&mut earlier, &mut self.out));
-        writeln!(self.out, "==> steps 1 to {steps}: from a checkpoint")
+        self.note(&format!("steps 1 to {steps}: from a checkpoint"))
+    }
+
+    /// Something that is no output of a step.
+    pub fn note(&mut self, text: &str) -> std::io::Result<()> {
+        writeln!(self.out, "==> {text}")
     }
 
     /// Keeps what was written so far for [`Log::resume`].

@@ -224,12 +224,12 @@ impl Job<'_> {
             request.checkpoints = plan.as_ref().map(Plan::request);
             match (self.sandbox(request.clone(), config, plan.as_mut()), &mut plan) {
                 // Then from the beginning.
-                (Err(RealizeError::Sandbox(sandbox::Error::Checkpoint(_))), Some(plan)) => plan.forget()?,
+                (Err(RealizeError::Sandbox(sandbox::Error::Checkpoint(_))), Some(plan)) => plan.forget(),
                 (other, _) => break other?,
             }
         };
         if let Some(plan) = plan {
-            plan.finish()?;
+            plan.finish();
         }
         // A locked build replays from what the lock has; that it needed less is no reason to change it.
         let network = match self.ctx.options.record {
@@ -390,12 +390,15 @@ impl Job<'_> {
                     self.ctx.observer.event(Progress::StepDone { id: self.id, number: idx + 1 });
                     Ok(())
                 }
-                Event::Checkpoint { problem: Some(_), .. } => Ok(()),
-                Event::Checkpoint { idx, problem: None } => {
-                    let outcome = running.borrow().as_ref().and_then(Proxy::settled);
-                    // Not being able to keep a checkpoint is no reason not to build.
-                    let _ = plan.as_mut().map(|plan| plan.taken(*idx, outcome, &mut log));
-                    Ok(())
+                Event::Checkpoint { idx, problem } => {
+                    let asked = running.borrow().as_ref().and_then(Proxy::settled);
+                    let taken = match (problem, &mut plan) {
+                        (Some(problem), _) => Err(problem.clone()),
+                        (None, Some(plan)) => plan.taken(*idx, asked, &mut log),
+                        (None, None) => Ok(()),
+                    };
+                    // Not being able to keep one is no reason not to build.
+                    taken.or_else(|why| log.note(&format!("no checkpoint after step {}: {why}", idx + 1)))
                 }
                 Event::Output(bytes) => {
                     self.ctx.observer.event(Progress::Output { id: self.id, bytes });
