@@ -92,7 +92,7 @@ fn errors_of_the_disk_at_any_point_of_a_build() {
         assert!(!ran.stderr.contains("panicked"), "{what}");
         // What was not written is lost now: as after a power cut.
         let _mounted = mounted;
-        unmount(world.project.store());
+        unmount(world.project.store(), &image);
         mount(&["-o", "remount,size=300m"], &below);
         let checked = Command::new("e2fsck").args(["-fy", image.path()]).output().unwrap();
         assert!(matches!(checked.status.code(), Some(0 | 1)), "{checked:?}");
@@ -116,7 +116,7 @@ fn what_the_disk_cannot_read_is_bad_and_mended() {
     let ruined = Path::new(ruined.trim()).join("srv/b").canonicalize().unwrap();
     let text = origin::body("/b");
     assert_eq!(fs::read_to_string(&ruined).unwrap(), text);
-    unmount(world.project.store());
+    unmount(world.project.store(), &image);
     let mut bytes = fs::read(&image.0).unwrap();
     let places: Vec<usize> = bytes
         .windows(4096)

@@ -81,9 +81,20 @@ impl Drop for Mounted {
     }
 }
 
-/// Unmounts at once, which fails while somebody uses it.
-fn unmount(at: &Path) {
+/// Unmounts an image, and waits for namespaces of others that began with a copy of the mount.
+fn unmount(at: &Path, image: &Image) {
     assert!(Command::new("umount").arg(at).status().unwrap().success());
+    let in_use = || {
+        fs::read_dir("/sys/block").unwrap().flatten().any(|device| {
+            let file = fs::read_to_string(device.path().join("loop/backing_file")).unwrap_or_default();
+            file.trim_end() == image.path()
+        })
+    };
+    let begin = std::time::Instant::now();
+    while in_use() {
+        assert!(begin.elapsed().as_secs() < 120, "somebody still uses {}", image.path());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
 
 /// A file with a file system in it.
