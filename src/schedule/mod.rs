@@ -11,6 +11,7 @@ mod log;
 mod once;
 mod plan;
 mod realize;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
@@ -30,7 +31,7 @@ pub use graph::realize;
 pub use known::{Origins, bodies, key_of, recall, remember, remember_recorded};
 pub use log::{follow_log, read_log};
 pub use plan::{Estimate, Plan, Status, Task, time_name};
-pub use realize::{LayersMount, layer_entry_name, layers_mount};
+pub use words::{LayersMount, layer_entry_name, layers_mount};
 
 /// What realizing needs from outside.
 pub struct Context<'a> {
