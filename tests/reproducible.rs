@@ -16,9 +16,9 @@ use raptor::store::Store;
 const SYSTEM: &str = "systemd-sysv linux-image-amd64 live-boot openssh-server python3 ca-certificates dbus \
                       fontconfig man-db cron nginx-light ssl-cert locales vim-tiny";
 
-/// The same without a kernel and its initramfs, which take most of the time.
-const SERVICES: &str = "systemd-sysv openssh-server python3 ca-certificates dbus fontconfig man-db cron \
-                        nginx-light ssl-cert git network-manager grub-pc-bin";
+/// Fewer, without a kernel and its initramfs, which take most of the time.
+const SERVICES: &str =
+    "systemd-sysv openssh-server python3 ca-certificates dbus fontconfig man-db cron nginx-light ssl-cert";
 
 /// How far the clock of the other host is ahead, in seconds: 400 days.
 const AHEAD: &str = "34560000";
