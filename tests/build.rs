@@ -223,12 +223,12 @@ fn no_process_below(project: &Project) {
 
 #[test]
 fn interrupting_ends_the_build_at_once() {
-    let project = Project::debian(As::Root, &[("base.rapt", &format!("{BASE}RUN sleep 60\n"))]);
+    let project = Project::debian(As::Root, &[("base.rapt", &format!("{BASE}RUN sleep 3607\n"))]);
     let mut child = project.start(&["build", "base"]);
     let begin = Instant::now();
     while !fs::read_dir("/proc").unwrap().any(|entry| {
         let command = entry.ok().and_then(|it| fs::read(it.path().join("cmdline")).ok());
-        command.is_some_and(|it| it == b"sleep\x0060\0")
+        command.is_some_and(|it| it == b"sleep\x003607\0")
     }) {
         assert!(begin.elapsed() < Duration::from_secs(120), "the step never began");
         std::thread::sleep(Duration::from_millis(50));

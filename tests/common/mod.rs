@@ -12,6 +12,7 @@ pub mod server;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -124,6 +125,7 @@ impl Project {
                 command
             }
         };
+        with_usual_signals(&mut command);
         command
             .args(args)
             .current_dir(self.dir.path())
@@ -145,6 +147,7 @@ impl Project {
     pub fn command_behind(&self, before: &[&str], args: &[&str]) -> Command {
         let plain = self.command(args);
         let mut command = Command::new(before[0]);
+        with_usual_signals(&mut command);
         command.args(&before[1..]).arg(plain.get_program()).args(plain.get_args());
         command.current_dir(self.dir.path()).env_clear().stdin(Stdio::null());
         command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -184,6 +187,19 @@ impl Drop for Project {
         // A store of an ordinary user holds files of other ids; root may remove them all.
         let _ = Command::new("rm").arg("-rf").arg(self.dir.path()).status();
     }
+}
+
+/// Lets a command hear of interruptions, even if these tests are run by a shell in the background.
+fn with_usual_signals(command: &mut Command) {
+    let reset = || {
+        for signal in [libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+            // SAFETY: no handler is set, and nothing else runs between fork and exec.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+        Ok(())
+    };
+    // SAFETY: signal(2) may be called there.
+    unsafe { command.pre_exec(reset) };
 }
 
 pub fn ran(output: Output) -> Ran {
