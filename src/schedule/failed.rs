@@ -38,7 +38,9 @@ pub(super) fn keep(store: &Store, launcher: &Launcher, id: &DrvId, state: &Faile
 impl FailedState {
     /// Of a sandbox that failed in this step.
     pub(super) fn new(name: &str, number: usize, text: &str, request: &Request) -> FailedState {
-        FailedState { name: name.to_owned(), number, text: text.to_owned(), request: request.clone() }
+        // Its files are as the step left them, not as a checkpoint has them.
+        let request = Request { checkpoints: None, ..request.clone() };
+        FailedState { name: name.to_owned(), number, text: text.to_owned(), request }
     }
 
     /// Names of the trees below the state.
