@@ -95,7 +95,11 @@ impl Parse {
         let mut line_statement = None;
         while !is_border(start) {
             line_statement = match pieces[start - 1].kind {
-                LINE_STATEMENT if ends_in_newline(self.flat.events(start - 1)) => {
+                // One that ends in `\r` alone would take a `\n` behind it in.
+                LINE_STATEMENT
+                    if ends_in_newline(self.flat.events(start - 1))
+                        && self.text[..self.flat.offset(start)].ends_with('\n') =>
+                {
                     line_statement.or(Some(start))
                 }
                 STRIPPED | WHITESPACE => line_statement,

@@ -60,6 +60,15 @@ proptest! {
     }
 }
 
+#[test]
+fn a_newline_joins_the_carriage_return_of_a_line_statement() {
+    for text in ["$ \r", "$ if x\rRUN a", "RUN b\n$ x\r\rRUN a"] {
+        for at in 0..=text.len() {
+            check(text, Mode::Source, &[(at, 0, "\n".into()), (at, 1, String::new())]);
+        }
+    }
+}
+
 /// Addresses of the green nodes of all statements.
 fn addresses(parse: &Parse) -> Vec<usize> {
     let statements = parse.syntax().descendants().filter(|node| node.kind().is_statement());
