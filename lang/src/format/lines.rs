@@ -126,6 +126,15 @@ impl Piece<'_> {
         matches!(self.kind, PieceKind::Blank | PieceKind::Stripped)
     }
 
+    /// Whether a line of templates begins inside: a `$ ` behind it would be a line statement.
+    fn has_lone_cr(&self) -> bool {
+        let text = match self.kind {
+            PieceKind::Comment => self.raw.trim_end_matches([' ', '\t', '\r']),
+            _ => self.raw,
+        };
+        text.split('\r').skip(1).any(|after| !after.starts_with('\n'))
+    }
+
     fn is_template(&self) -> bool {
         matches!(self.kind, PieceKind::Template { .. })
     }
@@ -227,7 +236,7 @@ fn shape(line: &Line<'_>, has_error: bool, captured: bool) -> Shape {
         }
         _ if line.head.iter().any(Piece::is_template) => Shape::Mixed,
         _ if has_error || line.head.iter().any(|piece| piece.raw.starts_with('\u{feff}')) => Shape::Bad,
-        _ if may_become_template(&line.head) => Shape::Bad,
+        _ if may_become_template(&line.head) || line.head.iter().any(Piece::has_lone_cr) => Shape::Bad,
         _ => Shape::Plain,
     }
 }

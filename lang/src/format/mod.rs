@@ -48,6 +48,10 @@ pub fn format(text: &str) -> Formatted {
         let reason = "a byte order mark inside of the text, so the whole file stays as it is".to_owned();
         return Formatted { text: text.into_owned(), kept: vec![Kept { range: at..at + 3, reason }] };
     }
+    if let Some(range) = continuation_into_template(&text) {
+        let reason = "a continuation ends in front of a template, and lines end in CR LF, so the whole file stays as it is";
+        return Formatted { text: text.into_owned(), kept: vec![Kept { range, reason: reason.to_owned() }] };
+    }
     let parse = parse(&text, Mode::Source);
     let lines = lines::lines(&text, &parse);
     if let Some(obstacle) = lines::obstacle(&lines) {
@@ -67,4 +71,19 @@ pub fn format(text: &str) -> Formatted {
         return Formatted { text: text.into_owned(), kept };
     }
     Formatted { text: formatted, kept }
+}
+
+/// The end of a line that goes on behind a tag, in a text with CR LF. A line statement takes in only the CR behind it,
+/// so in a loop an empty line may end what the last round continued.
+fn continuation_into_template(text: &str) -> Option<Range<usize>> {
+    if !text.contains("\r\n") {
+        return None;
+    }
+    let mut end = 0;
+    text.split('\n').zip(text.split('\n').skip(1)).find_map(|(line, next)| {
+        end += line.len() + 1;
+        let next = next.trim_start();
+        let continues = line.trim_end_matches('\r').ends_with('\\');
+        (continues && (next.starts_with("$ ") || next.starts_with("{%"))).then(|| end - 1..end)
+    })
 }
