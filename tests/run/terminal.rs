@@ -64,15 +64,11 @@ impl Desk {
 
     /// Starts a script, or a shell, in the container `base`.
     fn run(project: &Project, script: &str) -> Desk {
-        let mut command = project.command(&["run", "-q", "base", script]);
-        command.env("TERM", "vt100").stderr(Stdio::null());
         // Standard error of a shell is where its prompt is.
         let shell = ["sh", "-c", "exec \"$@\" 2>&1", "-"];
-        let mut wrapped = Command::new(shell[0]);
-        wrapped.args(&shell[1..]).arg(command.get_program()).args(command.get_args());
-        wrapped.current_dir(project.path("")).env_clear();
-        wrapped.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        Desk::new(wrapped)
+        let mut command = project.command_behind(&shell, &["run", "-q", "base", script]);
+        command.env("TERM", "vt100").stderr(Stdio::null());
+        Desk::new(command)
     }
 
     fn keys(&self, keys: &str) {
