@@ -78,15 +78,16 @@ impl Raptor {
         fs::write(dir.join("base.rapt"), base).unwrap();
         fs::write(dir.join("t@.rapt"), "FROM base\nRUN true {{ instance }}\n").unwrap();
         let raptor = Raptor { dir: dir.to_owned() };
-        run(&mut raptor.build(["base".to_owned()]));
+        run(&mut raptor.build(1, ["base".to_owned()]));
         raptor
     }
 
-    fn build(&self, targets: impl IntoIterator<Item = String>) -> Command {
+    fn build(&self, jobs: u32, targets: impl IntoIterator<Item = String>) -> Command {
         let program = std::env::var_os("RAPTOR_BENCH_PROGRAM");
         let mut command = command(program.unwrap_or_else(|| env!("CARGO_BIN_EXE_raptor").into()), &self.dir);
         command
-            .args(["build", "-q", "-j2"])
+            .args(["build", "-q", "-j"])
+            .arg(jobs.to_string())
             .args(targets)
             .env("RAPTOR_STORE", self.dir.join("store"))
             .env("XDG_CACHE_HOME", self.dir.join("cache"));
@@ -95,13 +96,13 @@ impl Raptor {
 
     /// Realizes that many derivations in one process.
     pub fn wide(&self, width: usize) {
-        run(&mut self.build((0..width).map(|n| format!("t@wide{n}"))));
+        run(&mut self.build(2, (0..width).map(|n| format!("t@wide{n}"))));
     }
 
     /// Time of each derivation when one process realizes several, one after the other.
     pub fn many_in_one(&self, n: u32) -> Duration {
         let begin = Instant::now();
-        run(self.build((0..n).map(|n| format!("t@row{n}"))).arg("-j1"));
+        run(&mut self.build(1, (0..n).map(|n| format!("t@row{n}"))));
         begin.elapsed() / n
     }
 }
@@ -112,7 +113,7 @@ impl Trivial for Raptor {
     }
 
     fn run(&self, round: usize) {
-        run(&mut self.build([format!("t@{round}")]));
+        run(&mut self.build(1, [format!("t@{round}")]));
     }
 }
 
