@@ -226,27 +226,27 @@ pub fn execute(
         limits: session.limits(),
         checkpoints: None,
     };
-    let mut env = container.env.clone();
-    if let Ok(term) = std::env::var("TERM") {
-        env.entry("TERM".to_owned()).or_insert(term);
-    }
-    let interaction = InteractRequest { request, argv: container.argv.to_vec(), env, cwd: "/".to_owned() };
-    let result = interact(session, &interaction, state.as_ref());
+    let (argv, env) = (container.argv.to_vec(), container.env.clone());
+    let interaction = InteractRequest { request, argv, env, cwd: "/".to_owned() };
+    let result = interact(session, interaction, state.as_ref());
     if capture == Capture::Discard {
         sandbox::remove(&Launcher::current(), &dir)?;
     }
     result
 }
 
-/// Runs a program with raptor's own standard streams and signals.
+/// Runs a program with raptor's own standard streams, signals and, unless it has another, `TERM`.
 pub fn interact(
     session: &Session,
-    interaction: &InteractRequest,
+    mut interaction: InteractRequest,
     state: Option<&StateDir>,
 ) -> Result<Ended, CliError> {
+    if let Ok(term) = std::env::var("TERM") {
+        interaction.env.entry("TERM".to_owned()).or_insert(term);
+    }
     let passing = session.signals.pass()?;
     let caller = Caller { signals: Some(passing.received()), held: state.map(StateDir::lock) };
-    let result = sandbox::interact(&Launcher::current(), interaction, &caller, &session.cancel, &mut |_| {});
+    let result = sandbox::interact(&Launcher::current(), &interaction, &caller, &session.cancel, &mut |_| {});
     if let Err(sandbox::Error::Cancelled) = result {
         session.cancel.store(true, Ordering::Relaxed);
     }

@@ -33,15 +33,13 @@ pub fn main(session: &Session, args: &Shell) -> Result<ExitCode, CliError> {
     let it = &state.record;
     session.ui.info(&format!("{}: the state in which step {} failed: {}", it.name, it.number, it.text));
     let mut interaction = it.interaction(&store, &state.path, &args.argv, session.limits());
-    if let Ok(term) = std::env::var("TERM") {
-        interaction.env.entry("TERM".to_owned()).or_insert(term);
-    }
     let work = store.work_dir()?;
-    interaction.request.work = work.path().join("sandbox");
-    fs_err::create_dir(&interaction.request.work)?;
+    let dir = work.path().join("sandbox");
+    fs_err::create_dir(&dir)?;
+    interaction.request.work.clone_from(&dir);
     sandbox::check_host()?;
-    let result = run::interact(session, &interaction, None);
-    sandbox::remove(&Launcher::current(), &interaction.request.work)?;
+    let result = run::interact(session, interaction, None);
+    sandbox::remove(&Launcher::current(), &dir)?;
     Ok(ExitCode::from(u8::try_from(result?.status).unwrap_or(1)))
 }
 

@@ -236,30 +236,25 @@ pub fn scratch() -> PathBuf {
 
 /// The store that all tests of one user share.
 pub fn shared_store(who: As) -> PathBuf {
-    let store = scratch().join(match who {
-        As::Root => "store",
-        As::User => "user-store",
-    });
-    if who == As::User && !store.exists() {
-        let made =
-            Command::new("install").args(["-d", "-m", "700", "-o", USER]).arg(&store).status().unwrap();
-        assert!(made.success());
-    }
-    store
+    shared_dir(who, "store")
 }
 
 /// The cache that all projects of one user share.
 fn shared_cache(who: As) -> PathBuf {
-    let cache = scratch().join(match who {
-        As::Root => "cache",
-        As::User => "user-cache",
+    shared_dir(who, "cache")
+}
+
+/// A place in the scratch directory that is one user's; that of root is made by whoever needs it.
+fn shared_dir(who: As, name: &str) -> PathBuf {
+    let dir = scratch().join(match who {
+        As::Root => name.to_owned(),
+        As::User => format!("user-{name}"),
     });
-    if who == As::User && !cache.exists() {
-        let made =
-            Command::new("install").args(["-d", "-m", "700", "-o", USER]).arg(&cache).status().unwrap();
+    if who == As::User && !dir.exists() {
+        let made = Command::new("install").args(["-d", "-m", "700", "-o", USER]).arg(&dir).status().unwrap();
         assert!(made.success());
     }
-    cache
+    dir
 }
 
 /// A lock that pins debian://bookworm, made once for all tests.
