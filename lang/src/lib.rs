@@ -13,7 +13,7 @@ pub mod pattern;
 pub mod program;
 pub mod source;
 pub mod stmt;
-mod suggest;
+pub mod suggest;
 pub mod syntax;
 pub mod template;
 pub mod world;

@@ -109,6 +109,12 @@ pub enum Command {
     Explain(Explain),
     /// Lay out .rapt and .rinc files
     Fmt(Fmt),
+    /// Create or complete Raptor.lock for targets, or for everything Raptor.toml names
+    ///
+    /// Pins bases and files that Raptor.lock lacks, and builds the layers with RUN steps that the store does not have:
+    /// nothing but running them can tell what they ask of the network. Without TARGETs, entries that nothing uses any
+    /// more are removed. What is pinned already stays as it is; `raptor update` moves it forward.
+    Lock(Lock),
     /// Print the log of a target's last build, or list all logs
     Log(Log),
     /// Run jobs of Raptor.toml, and build what they need
@@ -133,6 +139,12 @@ pub enum Command {
     /// Look into the store, and look after it
     #[command(subcommand)]
     Store(StoreCommand),
+    /// Move inputs of Raptor.lock forward, and print what changed
+    ///
+    /// Bases are pinned anew, and the requests of the RUN steps of the layers on them are recorded anew, which builds
+    /// these layers. Files of FETCH are downloaded anew. Of a layer, its own requests are recorded anew. What fails stays
+    /// in Raptor.lock as it was.
+    Update(Update),
 }
 
 impl Command {
@@ -251,6 +263,21 @@ pub struct Fmt {
     /// Change nothing; print the differences
     #[arg(long)]
     pub diff: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Lock {
+    /// Modules, jobs, and groups as %GROUP; without any, what Raptor.toml names
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<String>,
+    /// Change nothing; print what is missing or superfluous, and fail if anything is
+    #[arg(long)]
+    pub check: bool,
+    /// Print the result as JSON
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub with: With,
 }
 
 #[derive(Debug, Args)]
@@ -389,4 +416,14 @@ pub struct Shell {
     pub argv: Vec<String>,
     #[command(flatten)]
     pub with: With,
+}
+
+#[derive(Debug, Args)]
+pub struct Update {
+    /// Bases (debian://REF or REF), URLs of FETCH, and layers, as they stand in Raptor.lock; without any, all
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Print the changes as JSON
+    #[arg(long)]
+    pub json: bool,
 }

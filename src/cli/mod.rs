@@ -6,6 +6,7 @@
 mod args;
 mod diagnostics;
 mod errors;
+mod inputs;
 mod memo;
 mod pin;
 mod progress;
@@ -25,6 +26,7 @@ mod dump;
 mod eval;
 mod explain;
 mod fmt;
+mod lock;
 mod log;
 mod make;
 mod parse;
@@ -33,6 +35,7 @@ mod run;
 mod shell;
 mod show;
 mod store;
+mod update;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -62,7 +65,10 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let session = session::Session::new(cli.global, ui.clone(), cancel.clone(), signals);
+    let mut global = cli.global;
+    // A step that is not done again asks for nothing anew.
+    global.no_checkpoints |= matches!(cli.command, Command::Update(_));
+    let session = session::Session::new(global, ui.clone(), cancel.clone(), signals);
     let timings = cli.command.timings().cloned();
     if let Err(err) = report::check_place(timings.as_ref().and_then(|it| it.timings.as_deref())) {
         err.report(&ui);
@@ -76,6 +82,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         Command::Eval(args) => eval::main(&session, &args),
         Command::Explain(args) => explain::main(&args),
         Command::Fmt(args) => fmt::main(&session, &args),
+        Command::Lock(args) => lock::main(&session, &args),
         Command::Log(args) => log::main(&session, &args),
         Command::Make(args) => make::main(&session, &args),
         Command::Parse(args) => parse::main(&session, &args),
@@ -84,6 +91,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         Command::Shell(args) => shell::main(&session, &args),
         Command::Show(args) => show::main(&session, &args),
         Command::Store(command) => store::main(&session, &command),
+        Command::Update(args) => update::main(&session, &args),
     };
     let (code, status) = match result {
         Ok(code) => (code, report::Status::Done),

@@ -150,6 +150,12 @@ impl Project {
         })
     }
 
+    /// The same project with another lock in another file, which may be thrown away.
+    pub fn apart(&self, session: &Session, lock: &Lock, file: PathBuf) -> Result<Project, CliError> {
+        lock.save(&file)?;
+        Project::with(session, self.files.base().to_path_buf(), self.manifest.clone(), "", file)
+    }
+
     /// Hash of Raptor.toml and Raptor.lock as they were read.
     pub fn digest(&self) -> blake3::Hash {
         self.digest

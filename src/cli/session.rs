@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::args::Global;
 use super::errors::{CliError, failed_statement};
+use super::inputs;
 use super::progress::Watch;
 use super::project::{Evaluated, Project};
 use super::signals::Signals;
@@ -198,6 +199,9 @@ impl Session {
                 .collect();
             CliError::Failed { failures, places }
         });
+        if failed.is_none() && self.may_record() {
+            inputs::forget_idle(project, evaluated, goals)?;
+        }
         let recorded = recorded.into_inner().unwrap_or_else(PoisonError::into_inner);
         if failed.is_none() && !recorded.is_empty() {
             let order = evaluated.evaluator.closure(goals);

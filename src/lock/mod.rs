@@ -1,11 +1,15 @@
 //! `Raptor.lock`: the part of the internet that the build saw. Format in `spec/lock.md`.
 
+mod change;
 mod file;
+mod input;
 mod parse;
 
 use serde::{Deserialize, Serialize};
 
+pub use change::{Change, Differs, Kind, changes};
 pub use file::{Lock, LockError};
+pub use input::Input;
 
 /// sha256 of nothing: what a body without bytes has.
 pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

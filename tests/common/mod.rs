@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub mod internet;
 pub mod iso;
 pub mod oci;
 pub mod schema;

@@ -46,6 +46,14 @@ pub fn validate(root: &Value, schema: &Value, value: &Value) -> Result<(), Strin
             "minimum" => value.as_u64().is_none_or(|it| it >= rule.as_u64().unwrap()),
             "minItems" => value.as_array().is_none_or(|it| it.len() as u64 >= rule.as_u64().unwrap()),
             "required" => rule.as_array().unwrap().iter().all(|it| value.get(it.as_str().unwrap()).is_some()),
+            "additionalProperties" if rule.is_object() => {
+                for (name, field) in value.as_object().into_iter().flatten() {
+                    if schema["properties"].get(name).is_none() {
+                        validate(root, rule, field).map_err(|error| format!("{name}: {error}"))?;
+                    }
+                }
+                true
+            }
             "additionalProperties" => {
                 let known = schema["properties"].as_object().unwrap();
                 value.as_object().is_none_or(|it| it.keys().all(|key| known.contains_key(key)))
