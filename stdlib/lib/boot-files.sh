@@ -3,12 +3,6 @@
 # A function takes the directories of the layers, the topmost first. A character device is a whiteout: what
 # it hides in the layers below is not there.
 
-# Says on standard error why there can be no image, and ends the build.
-fail() {
-    echo "$*" >&2
-    exit 1
-}
-
 # find_file PATH LAYER…: prints where the file is that the target has at PATH; fails if it has none.
 find_file() {
     local path=$1 layer parent

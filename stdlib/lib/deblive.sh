@@ -7,6 +7,7 @@ set -euo pipefail
 shopt -s nullglob
 export LC_ALL=C TZ=UTC
 umask 022
+. /usr/lib/parameters.sh
 . /usr/lib/boot-files.sh
 . /usr/lib/grub.sh
 . /usr/lib/iso.sh
