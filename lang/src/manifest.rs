@@ -12,6 +12,10 @@ use crate::source::{FileId, Sources, Span};
 use crate::stmt::Spanned;
 use crate::suggest;
 
+mod debian;
+
+pub use debian::{Archive, ArchivePlace, BaseRecipe, Distribution, Repository};
+
 /// A Raptor.toml.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Manifest {
@@ -19,6 +23,10 @@ pub struct Manifest {
     pub links: BTreeMap<String, Spanned<String>>,
     /// `[raptor] mirror`: URL of a Debian mirror.
     pub mirror: Option<Spanned<String>>,
+    /// `[raptor] security-mirror`: URL of a mirror of Debian's security updates.
+    pub security_mirror: Option<Spanned<String>>,
+    /// `[debian.NAME]`
+    pub debian: BTreeMap<String, Distribution>,
     /// `[run.NAME]`
     pub runs: BTreeMap<String, RunJob>,
     /// `[group.NAME]`
@@ -80,10 +88,11 @@ struct Reader {
 
 impl Reader {
     fn document(&mut self, root: &Table, manifest: &mut Manifest) {
-        self.known(root, &["raptor", "run", "group"], "at the top");
+        self.known(root, &["raptor", "debian", "run", "group"], "at the top");
         if let Some(raptor) = self.table(root, "raptor") {
-            self.known(raptor, &["link", "mirror"], "in [raptor]");
+            self.known(raptor, &["link", "mirror", "security-mirror"], "in [raptor]");
             manifest.mirror = self.string(raptor, "mirror");
+            manifest.security_mirror = self.string(raptor, "security-mirror");
             if let Some(links) = self.table(raptor, "link") {
                 for (name, _) in links.iter() {
                     if let Some(path) = self.string(links, name) {
@@ -94,6 +103,9 @@ impl Reader {
                     }
                 }
             }
+        }
+        if let Some(tables) = self.table(root, "debian") {
+            manifest.debian = self.distributions(tables);
         }
         if let Some(runs) = self.table(root, "run") {
             for (name, _) in runs.iter() {

@@ -107,7 +107,7 @@ pub enum Inst {
 pub enum FromSource {
     /// `docker://REFERENCE`, the text after the slashes.
     Docker(String),
-    /// `debian://SUITE[?variant=…]`, the text after the slashes.
+    /// `debian://SUITE[?PARAMETER&…]`, the text after the slashes.
     Debian(String),
     /// An image in a file or directory of the project.
     Image(ImageFile),

@@ -3,5 +3,5 @@
 mod debian;
 mod name;
 
-pub use debian::{DebianRequest, DebianRequestError, DebianVariant};
+pub use debian::{DebianRequest, DebianRequestError, DebianVariant, is_debian_component, is_debian_suite};
 pub use name::{Extension, ModuleName, NameError, Root, UnknownPackage};

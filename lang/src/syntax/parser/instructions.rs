@@ -73,7 +73,9 @@ impl Parser<'_> {
             Err(error) if !templated => {
                 let message = shorten(&error.to_string());
                 let error = SyntaxError::new(Code::BadReference, range, message, "not a Debian base");
-                self.fail(error.with_hint("for example `debian://trixie` or `debian://trixie?variant=apt`"))
+                self.fail(error.with_hint(
+                    "for example `debian://trixie` or `debian://trixie?include=curl&suites=updates,security`",
+                ))
             }
             _ => Some(()),
         }
