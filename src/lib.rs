@@ -7,6 +7,7 @@ pub mod cli;
 pub mod derivation;
 pub mod eval;
 pub mod fetch;
+pub mod image;
 pub mod lock;
 pub mod sandbox;
 pub mod schedule;

@@ -27,6 +27,8 @@ pub struct Manifest {
     pub security_mirror: Option<Spanned<String>>,
     /// `[debian.NAME]`
     pub debian: BTreeMap<String, Distribution>,
+    /// `[raptor] insecure-registries`: hosts of registries, with port, that may go without a trusted certificate.
+    pub insecure_registries: Vec<Spanned<String>>,
     /// `[run.NAME]`
     pub runs: BTreeMap<String, RunJob>,
     /// `[group.NAME]`
@@ -90,9 +92,14 @@ impl Reader {
     fn document(&mut self, root: &Table, manifest: &mut Manifest) {
         self.known(root, &["raptor", "debian", "run", "group"], "at the top");
         if let Some(raptor) = self.table(root, "raptor") {
-            self.known(raptor, &["link", "mirror", "security-mirror"], "in [raptor]");
+            self.known(
+                raptor,
+                &["link", "mirror", "security-mirror", "insecure-registries"],
+                "in [raptor]",
+            );
             manifest.mirror = self.string(raptor, "mirror");
             manifest.security_mirror = self.string(raptor, "security-mirror");
+            manifest.insecure_registries = self.strings(raptor, "insecure-registries", false);
             if let Some(links) = self.table(raptor, "link") {
                 for (name, _) in links.iter() {
                     if let Some(path) = self.string(links, name) {

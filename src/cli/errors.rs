@@ -95,7 +95,7 @@ impl CliError {
         match self {
             CliError::Named { hint, .. } => hint.clone(),
             CliError::Failed { failures, .. } => {
-                failures.iter().find_map(|it| disk_full(&all_said(&it.error)))
+                failures.iter().find_map(|it| disk_full(&all_said(&it.error)).or(fetch_hint(&it.error)))
             }
             CliError::Sandbox(sandbox::Error::StepFailed { failure: StepFailure::Limit(limit), .. }) => {
                 Some(raise(limit).to_owned())
@@ -124,6 +124,13 @@ const MAKE_ROOM: &str = "free some space (raptor store gc), or choose a store on
 fn disk_full(error: &str) -> Option<String> {
     let full = ["No space left on device", "Disk quota exceeded"];
     full.iter().any(|it| error.contains(it)).then(|| MAKE_ROOM.to_owned())
+}
+
+fn fetch_hint(error: &RealizeError) -> Option<String> {
+    match error {
+        RealizeError::Fetch(error) => error.hint().map(str::to_owned),
+        _ => None,
+    }
 }
 
 /// An error with all that programs said before it.

@@ -1,5 +1,7 @@
 //! Pinning: what an evaluation wants of the network and Raptor.lock does not say yet.
 
+mod image;
+
 use std::sync::atomic::Ordering;
 
 use raptor_lang::diag::{Code, Diagnostic};
@@ -38,6 +40,20 @@ pub fn pin(
             // Another process may have been quicker; its choice stands.
             project.change_lock(|lock| {
                 lock.debian.entry(reference.clone()).or_insert(pin);
+            })?;
+        }
+        Unpinned::Docker(reference) => {
+            let pin = match image::pin(session, reference)? {
+                Ok(pin) => pin,
+                Err(fetch::Error::Cancelled) => return Err(interrupted()),
+                Err(error) => {
+                    let message = format!("cannot pin docker://{reference}: {}", with_sources(&error));
+                    let hint = error.hint().unwrap_or("an image is looked up once, to pin it in the lock");
+                    return Err(told(Code::InputFailed, message, "wanted here", hint));
+                }
+            };
+            project.change_lock(|lock| {
+                lock.docker.entry(reference.clone()).or_insert(pin);
             })?;
         }
         Unpinned::File(url) => {

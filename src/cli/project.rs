@@ -131,6 +131,7 @@ impl Project {
             }
         }
         links.extend(manifest.links.iter().map(|(name, path)| (name.clone(), PathBuf::from(&path.value))));
+        session.allow_insecure(manifest.insecure_registries.iter().map(|it| it.value.clone()).collect());
         // An empty file is no lock, and an error; a missing one is an empty lock.
         let lock_text = Lock::read(&lock_file)?;
         let lock = lock_text.as_deref().map_or(Ok(Lock::default()), |text| Lock::parse(&lock_file, text))?;

@@ -40,12 +40,22 @@ pub struct Session {
     pub signals: Signals,
     /// Opened once: what it notes as used stays until this command ends.
     store: OnceLock<Store>,
+    /// `[raptor] insecure-registries` of the project.
+    insecure_registries: OnceLock<Vec<String>>,
 }
 
 impl Session {
     pub fn new(global: Global, ui: Arc<Ui>, cancel: Arc<AtomicBool>, signals: Signals) -> Session {
         let watch = Watch::new(&ui);
-        Session { global, ui, watch, cancel, signals, store: OnceLock::new() }
+        Session {
+            global,
+            ui,
+            watch,
+            cancel,
+            signals,
+            store: OnceLock::new(),
+            insecure_registries: OnceLock::new(),
+        }
     }
 
     /// Opens the store and clears away what killed builds left in it.
@@ -135,7 +145,15 @@ impl Session {
     }
 
     fn client_of(&self) -> Result<Client, fetch::Error> {
-        Client::new(Settings { offline: self.offline(), ..Settings::from_env() })
+        let mut settings = Settings { offline: self.offline(), ..Settings::from_env() };
+        settings.registries.insecure.extend(self.insecure_registries.get().into_iter().flatten().cloned());
+        Client::new(settings)
+    }
+
+    /// From now on these registries need no certificate.
+    pub fn allow_insecure(&self, registries: Vec<String>) {
+        // A command has one project.
+        let _ = self.insecure_registries.set(registries);
     }
 
     /// Realizes derivations of an evaluation and keeps the lock up to date.

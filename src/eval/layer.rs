@@ -77,7 +77,7 @@ impl Findings<'_> {
     pub(super) fn base(&mut self, base: &Spanned<Base>) -> Result<Stack, Failed> {
         match &base.value {
             Base::Debian(reference) => self.debian(reference, base.span),
-            Base::Docker(reference) => Err(self.docker(reference, base.span)),
+            Base::Docker(reference) => self.docker(reference, base.span),
             Base::Image(image) => self.image(image, base.span),
             Base::Module(_) => Ok(Stack::new()),
         }

@@ -8,6 +8,7 @@ mod job;
 mod layer;
 mod modules;
 mod reference;
+mod registry;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ use raptor_lang::program::{LogMessage, ModuleId};
 use raptor_lang::source::{Sources, Span};
 use raptor_lang::world::World;
 
-use crate::derivation::{self, Derivation, DrvId};
+use crate::derivation::{self, Derivation, DrvId, Fetch};
+use crate::image::ImageSettings;
 use crate::lock::Lock;
 use crate::tree::TreeInfo;
 use findings::{Findings, Found};
@@ -53,7 +55,7 @@ impl SourceFile {
 }
 
 /// `SOURCE_DATE_EPOCH` of what is built on nothing: 1980-01-01, the first day that every format can name.
-pub const DEFAULT_EPOCH: i64 = 315_532_800;
+pub const DEFAULT_EPOCH: i64 = crate::image::FIRST_DAY;
 
 /// The evaluation could not be finished; the reasons are in the evaluator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,26 @@ pub struct Provenance {
     pub place: Option<Place>,
     /// Where a source comes from.
     pub source: Option<SourceFile>,
+    /// The image that a layer belongs to.
+    pub image: Option<BaseImage>,
+}
+
+/// An image that somebody else made.
+#[derive(Clone, Debug)]
+pub struct BaseImage {
+    /// What FROM calls it.
+    pub name: String,
+    /// What it says about running it.
+    pub settings: SettingsAt,
+}
+
+/// Where the settings of an image are.
+#[derive(Clone, Debug)]
+pub enum SettingsAt {
+    /// They have been read.
+    Here(ImageSettings),
+    /// In its configuration, which the lock pins.
+    Fetched(Fetch),
 }
 
 /// A statement, with the INCLUDEs that led to it, outermost first.
@@ -80,6 +102,8 @@ pub type Place = (Span, Vec<Span>);
 pub enum Unpinned {
     /// A Debian base: the text after `debian://`.
     Debian(String),
+    /// An image of a registry: the text after `docker://`.
+    Docker(String),
     /// The file of a FETCH without digest: its URL.
     File(String),
 }
@@ -88,6 +112,7 @@ impl std::fmt::Display for Unpinned {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Unpinned::Debian(reference) => write!(f, "debian://{reference}"),
+            Unpinned::Docker(reference) => write!(f, "docker://{reference}"),
             Unpinned::File(url) => f.write_str(url),
         }
     }

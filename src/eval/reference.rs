@@ -1,6 +1,5 @@
 //! Bases that are not modules: what can be said of their text without asking anybody.
 
-use raptor_lang::diag::{Code, Diagnostic};
 use raptor_lang::source::Span;
 
 use super::findings::Findings;
@@ -34,16 +33,5 @@ impl Findings<'_> {
         let provenance = Provenance { place: Some((span, Vec::new())), ..Provenance::default() };
         let id = self.add(Derivation::Bootstrap(bootstrap), provenance);
         Ok(vec![StackLayer { name, id, epoch }])
-    }
-
-    /// `FROM docker://…` is understood but cannot be built yet.
-    pub(super) fn docker(&mut self, reference: &str, span: Span) -> Failed {
-        let problem = Diagnostic::new(
-            Code::BadReference,
-            format!("images of registries cannot be built on yet: docker://{reference}"),
-            span,
-            "this base",
-        );
-        self.error(problem.with_hint("use a Debian base, for example `FROM debian://bookworm`"))
     }
 }

@@ -100,7 +100,7 @@ impl Client {
         }
     }
 
-    fn download_until(
+    pub(super) fn download_until(
         &self,
         wanted: &Wanted,
         store: &Store,
@@ -173,6 +173,9 @@ impl Client {
                 },
                 Err(refused) => refused,
             };
+            if cancel.load(Ordering::Relaxed) {
+                return Err(Error::Cancelled);
+            }
             if !refused.failure.is_transient() {
                 return Err(refused.failure);
             }
@@ -207,7 +210,7 @@ impl Client {
             let range = HeaderValue::from_str(&format!("bytes={}-", partial.len));
             call.headers.extend(range.ok().map(|range| (header::RANGE, range)));
         }
-        let response = self.call(&call)?;
+        let response = self.ask(&call)?;
         Refused::unless_content(url, &response)?;
         let content_range = response.headers().get(header::CONTENT_RANGE).and_then(|it| it.to_str().ok());
         let goes_on = content_range.is_some_and(|it| it.starts_with(&format!("bytes {}-", partial.len)));

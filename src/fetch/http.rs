@@ -15,6 +15,7 @@ use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
+use super::oci::{self, Registries};
 use super::settings::{Names, Reach, Retry, Settings, proxy, root_certs};
 use crate::store;
 
@@ -119,6 +120,16 @@ pub enum Error {
     /// The store could not do it.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// A registry has not what was wanted, or not for us.
+    #[error("{name}: {reason}")]
+    Registry {
+        /// What was wanted.
+        name: String,
+        /// Why there is none.
+        reason: String,
+        /// What to do about it.
+        hint: Option<String>,
+    },
     /// Somebody else's failure ended this.
     #[error("cancelled")]
     Cancelled,
@@ -129,6 +140,15 @@ impl Error {
     pub fn status(&self) -> Option<u16> {
         match self {
             Error::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// What to do about it, where that is known.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Error::Registry { hint, .. } => hint.as_deref(),
+            Error::Everywhere { failures, .. } => failures.iter().find_map(Error::hint),
             _ => None,
         }
     }
@@ -145,6 +165,7 @@ struct Shared {
     tls: TlsConfig,
     /// Agents for `http:` and `https:`, by [`Reach`].
     agents: BTreeMap<(bool, Reach), Agent>,
+    registries: Registries,
 }
 
 /// What becomes of redirects.
@@ -212,7 +233,7 @@ impl Client {
                 agents.insert((secure, reach), agent);
             }
         }
-        Ok(Client { shared: Arc::new(Shared { settings, tls, agents }) })
+        Ok(Client { shared: Arc::new(Shared { settings, tls, agents, registries: Registries::default() }) })
     }
 
     /// A client of the same settings with connections of its own.
@@ -220,9 +241,24 @@ impl Client {
         Client::connect(self.shared.settings.clone(), self.shared.tls.clone())
     }
 
+    /// A client of the same settings that takes any certificate.
+    pub(super) fn careless(&self) -> Result<Client, Error> {
+        let tls = TlsConfig::builder().disable_verification(true).build();
+        Client::connect(self.shared.settings.clone(), tls)
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    pub(super) fn registries(&self) -> &Registries {
+        &self.shared.registries
+    }
+
     /// Ends what this client and its clones are doing, now and later.
-    pub(super) fn shut_down(&self) {
+    pub fn shut_down(&self) {
         self.shared.agents.values().for_each(|agent| agent.clone().shutdown());
+        self.shared.registries.shut_down();
     }
 
     /// Every request will fail, because the settings say so.
@@ -265,6 +301,14 @@ impl Client {
             return Err(Error::TooLong { url: url.to_owned(), limit }.into());
         }
         Ok(bytes)
+    }
+
+    /// Sends a request once, also to a registry, if the URL names a blob of one.
+    pub(super) fn ask(&self, call: &Call) -> Result<Response<Body>, Refused> {
+        match call.url.starts_with("docker://") {
+            true => oci::blob(self, call),
+            false => Ok(self.call(call)?),
+        }
     }
 
     /// Sends a request once; any status is an answer.

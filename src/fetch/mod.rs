@@ -5,12 +5,14 @@
 pub mod debian;
 mod download;
 mod http;
+mod oci;
 pub mod proxy;
 mod settings;
 mod sizeless;
 
 pub use download::Wanted;
 pub use http::{Client, Error};
+pub use oci::RegistrySettings;
 pub use settings::{Retry, Settings};
 pub use sizeless::Downloaded;
 

@@ -178,6 +178,7 @@ pub fn client_with(hosts: &[(&str, SocketAddr)]) -> Client {
         https_proxy: None,
         no_proxy: vec![],
         ca_file: None,
+        registries: Default::default(),
         hosts: hosts.iter().map(|(name, addr)| (name.to_string(), *addr)).collect(),
         retry: Retry {
             attempts: 3,

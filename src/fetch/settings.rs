@@ -14,6 +14,7 @@ use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver
 use ureq::unversioned::transport::NextTimeout;
 
 use super::http::Error;
+use super::oci::RegistrySettings;
 
 /// Where distributions keep the certificates that the machine trusts.
 const CA_BUNDLES: &[&str] = &[
@@ -36,6 +37,8 @@ pub struct Settings {
     pub no_proxy: Vec<String>,
     /// PEM file of the certificates to trust; else the machine's, else those of Mozilla.
     pub ca_file: Option<PathBuf>,
+    /// How registries are reached.
+    pub registries: RegistrySettings,
     /// Addresses of hosts (`host:port`) that are not looked up.
     pub hosts: BTreeMap<String, SocketAddr>,
     /// What is done about failures that may pass.
@@ -71,6 +74,7 @@ impl Settings {
                 .filter(|it| !it.is_empty())
                 .collect(),
             ca_file: var("SSL_CERT_FILE").map(PathBuf::from),
+            registries: RegistrySettings::from_env(),
             hosts: BTreeMap::new(),
             retry: Retry {
                 attempts: 5,
@@ -202,7 +206,17 @@ mod tests {
     fn settings() -> Settings {
         let retry = Retry { attempts: 1, first_wait: Duration::ZERO, longest_wait: Duration::ZERO };
         let (http_proxy, https_proxy, no_proxy, ca_file) = (None, None, vec![], None);
-        Settings { offline: false, http_proxy, https_proxy, no_proxy, ca_file, hosts: BTreeMap::new(), retry }
+        let registries = RegistrySettings::default();
+        Settings {
+            offline: false,
+            http_proxy,
+            https_proxy,
+            no_proxy,
+            ca_file,
+            registries,
+            hosts: BTreeMap::new(),
+            retry,
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{DebianPackage, DebianPin, FilePin, NetworkEntry, parse};
+use super::{DebianPackage, DebianPin, DockerPin, FilePin, NetworkEntry, docker, parse};
 
 /// Version of the format; newer files are refused.
 pub(super) const VERSION: i64 = 1;
@@ -18,6 +18,8 @@ const UNFINISHED: &str = ".Raptor.lock.";
 pub struct Lock {
     /// Pinned Debian bases, by the text after `debian://`.
     pub debian: BTreeMap<String, DebianPin>,
+    /// Pinned images of registries, by the text after `docker://`.
+    pub docker: BTreeMap<String, DockerPin>,
     /// Files of FETCH statements without digest, by URL.
     pub fetch: BTreeMap<String, FilePin>,
     /// Requests of the RUN steps, by layer name.
@@ -99,6 +101,7 @@ impl Lock {
             pin.packages.iter().for_each(|package| render_package(&mut out, package));
             out.push_str("]\n");
         }
+        self.docker.iter().for_each(|(name, pin)| docker::render(&mut out, name, pin));
         for (url, pin) in &self.fetch {
             let (url, sha256) = (key(url), quoted(&pin.sha256));
             let _ = writeln!(out, "\n[fetch.{url}]\nsha256 = {sha256}\nsize = {}", pin.size);
@@ -198,13 +201,13 @@ fn render_entry(out: &mut String, entry: &NetworkEntry) {
     out.push_str(" },\n");
 }
 
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !name.is_empty() && name.chars().all(bare) { name.to_owned() } else { quoted(name) }
 }
 
 /// A TOML basic string: always one line.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {

@@ -1,6 +1,7 @@
 //! `Raptor.lock`: the part of the internet that the build saw. Format in `spec/lock.md`.
 
 mod change;
+mod docker;
 mod file;
 mod input;
 mod parse;
@@ -8,6 +9,7 @@ mod parse;
 use serde::{Deserialize, Serialize};
 
 pub use change::{Change, Differs, Kind, changes};
+pub use docker::{DockerLayer, DockerPin, DockerPlatform};
 pub use file::{Lock, LockError};
 pub use input::Input;
 

@@ -10,7 +10,9 @@ use std::string::FromUtf8Error;
 use toml_edit::{Document, InlineTable, Item, TableLike, Value};
 
 use super::file::VERSION;
-use super::{DebianPackage, DebianPin, EMPTY_SHA256, FilePin, KEPT_HEADERS, Lock, LockError, NetworkEntry};
+use super::{
+    DebianPackage, DebianPin, EMPTY_SHA256, FilePin, KEPT_HEADERS, Lock, LockError, NetworkEntry, docker,
+};
 
 /// Reads the text of a lock file; `path` is for messages only.
 pub fn parse(path: &Path, text: &str) -> Result<Lock, LockError> {
@@ -22,8 +24,11 @@ pub fn parse(path: &Path, text: &str) -> Result<Lock, LockError> {
         };
         invalid(path, text, fault)
     })?;
-    let root =
-        Fields { table: document.as_table(), span: 0..0, known: &["version", "debian", "fetch", "layers"] };
+    let root = Fields {
+        table: document.as_table(),
+        span: 0..0,
+        known: &["version", "debian", "docker", "fetch", "layers"],
+    };
     // The version comes first: a newer file may well have fields that are unknown here.
     let version = root.integer("version").map_err(|fault| invalid(path, text, fault))?;
     if version > VERSION {
@@ -40,13 +45,13 @@ pub fn not_text(path: &Path, err: &FromUtf8Error) -> LockError {
 }
 
 /// Something wrong at a place of the text.
-struct Fault {
+pub(super) struct Fault {
     span: Range<usize>,
     message: String,
 }
 
 impl Fault {
-    fn new(span: Range<usize>, message: impl Into<String>) -> Fault {
+    pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> Fault {
         Fault { span, message: message.into() }
     }
 }
@@ -70,6 +75,9 @@ fn lock(root: &Fields, version: i64) -> Result<Lock, Fault> {
     let mut lock = Lock::default();
     for (name, item) in root.tables("debian")? {
         lock.debian.insert(name.to_owned(), debian_pin(&item)?);
+    }
+    for (name, item) in root.tables("docker")? {
+        lock.docker.insert(name.to_owned(), docker::parse(&item)?);
     }
     for (url, item) in root.tables("fetch")? {
         if !is_mirror(url) {
@@ -196,7 +204,7 @@ fn headers(fields: &Fields, method: &str) -> Result<Vec<(String, String)>, Fault
 
 const SHA256: &str = "a sha256 in 64 lower-case hex digits";
 
-fn is_sha256(text: &str) -> bool {
+pub(super) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
@@ -243,15 +251,15 @@ fn is_safe_path(text: &str) -> bool {
 }
 
 /// A table under reading, with its place in the text.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     table: &'a dyn TableLike,
-    span: Range<usize>,
+    pub(super) span: Range<usize>,
     known: &'a [&'a str],
 }
 
 impl<'a> Fields<'a> {
     /// The same table, once all its fields are among `known`.
-    fn with_known<'b>(&'b self, known: &'b [&'b str]) -> Result<Fields<'b>, Fault> {
+    pub(super) fn with_known<'b>(&'b self, known: &'b [&'b str]) -> Result<Fields<'b>, Fault> {
         let fields = Fields { table: self.table, span: self.span.clone(), known };
         fields.no_others()?;
         Ok(fields)
@@ -271,7 +279,7 @@ impl<'a> Fields<'a> {
         self.table.contains_key(name)
     }
 
-    fn span_of(&self, name: &str) -> Range<usize> {
+    pub(super) fn span_of(&self, name: &str) -> Range<usize> {
         self.table.get(name).and_then(Item::span).unwrap_or_else(|| self.span.clone())
     }
 
@@ -279,20 +287,20 @@ impl<'a> Fields<'a> {
         self.table.get(name).ok_or_else(|| Fault::new(self.span.clone(), format!("`{name}` is missing")))
     }
 
-    fn checked(&self, name: &str, what: &str, check: fn(&str) -> bool) -> Result<String, Fault> {
+    pub(super) fn checked(&self, name: &str, what: &str, check: fn(&str) -> bool) -> Result<String, Fault> {
         match self.get(name)?.as_str() {
             Some(text) if check(text) => Ok(text.to_owned()),
             _ => Err(Fault::new(self.span_of(name), format!("`{name}` is not {what}"))),
         }
     }
 
-    fn integer(&self, name: &str) -> Result<i64, Fault> {
+    pub(super) fn integer(&self, name: &str) -> Result<i64, Fault> {
         self.get(name)?
             .as_integer()
             .ok_or_else(|| Fault::new(self.span_of(name), format!("`{name}` is not a whole number")))
     }
 
-    fn size(&self, name: &str) -> Result<u64, Fault> {
+    pub(super) fn size(&self, name: &str) -> Result<u64, Fault> {
         u64::try_from(self.integer(name)?)
             .map_err(|_| Fault::new(self.span_of(name), format!("`{name}` is negative")))
     }
@@ -321,7 +329,7 @@ impl<'a> Fields<'a> {
         self.array(name)?.into_iter().map(string).collect()
     }
 
-    fn inline_tables(&self, name: &str) -> Result<Vec<Fields<'a>>, Fault> {
+    pub(super) fn inline_tables(&self, name: &str) -> Result<Vec<Fields<'a>>, Fault> {
         let table = |value: &'a Value| {
             let span = value.span().unwrap_or_else(|| self.span.clone());
             match value.as_inline_table() {
@@ -333,7 +341,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The tables in a table; none if it is missing.
-    fn tables(&self, name: &str) -> Result<Vec<(&'a str, Fields<'a>)>, Fault> {
+    pub(super) fn tables(&self, name: &str) -> Result<Vec<(&'a str, Fields<'a>)>, Fault> {
         let Some(item) = self.table.get(name) else { return Ok(Vec::new()) };
         let not_a_table = |name: &str, span| Fault::new(span, format!("`{name}` is not a table"));
         let outer = item.as_table_like().ok_or_else(|| not_a_table(name, self.span_of(name)))?;

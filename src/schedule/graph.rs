@@ -120,6 +120,10 @@ impl Graph {
                 let Some((_, id)) = self.ready.pop() else { break };
                 self.begin(id, &tasks);
             }
+            if ctx.cancel.load(Ordering::Relaxed) {
+                // Downloads do not wait for servers that are silent.
+                ctx.client.shut_down();
+            }
             if self.running == 0 {
                 if ctx.cancel.load(Ordering::Relaxed) && self.failures.is_empty() {
                     self.cancelled(goals);
