@@ -5,83 +5,18 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::oci::{
-    Entry, Layer, Layout, dir, file, gzip, hardlink, named, plain, special, symlink, tar, zstd,
+    Layer, Layout, dir, file, gzip, hardlink, named, plain, special, symlink, tar, varied, zstd,
 };
+use common::trees::{layers, list, merged, umoci};
 use common::{As, Project};
 use serde_json::json;
 use tar::EntryType;
-
-/// `security.capability` for cap_net_bind_service, version 2.
-const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-
-/// Three layers with everything that layers can have.
-fn varied() -> Vec<Layer> {
-    let base = [
-        Entry { mtime: 999_999_999, ..dir("./") },
-        dir("./dev/"),
-        dir("./proc/"),
-        dir("./run/"),
-        dir("./sys/"),
-        Entry { mode: 0o1777, ..dir("./tmp/") },
-        dir("etc/"),
-        Entry { owner: (1000, 1001), mode: 0o640, mtime: 1_234_567_890, ..file("etc/shadow", "secret") },
-        file("etc/gone", "gone"),
-        file("etc/replaced", "old"),
-        dir("etc/opaque/"),
-        file("etc/opaque/old", "old"),
-        dir("etc/opaque/sub/"),
-        file("etc/opaque/sub/old", "old"),
-        dir("etc/dir/"),
-        file("etc/dir/a", "a"),
-        dir("usr/"),
-        dir("usr/bin/"),
-        symlink("bin", "usr/bin"),
-        symlink("absolute", "/etc/shadow"),
-        symlink("dangling", "../../nowhere"),
-        Entry { mode: 0o4755, ..file("bin/su", "su") },
-        Entry { xattrs: vec![("security.capability", CAPABILITY.to_vec())], ..file("usr/bin/ping", "ping") },
-        Entry {
-            xattrs: vec![("user.note", b"x".to_vec()), ("user.overlay.opaque", b"y".to_vec())],
-            ..dir("var/")
-        },
-        hardlink("usr/bin/ping6", "usr/bin/ping"),
-        special("var/pipe", EntryType::Fifo),
-        dir("var/empty/"),
-        file("var/becomes-dir", "file"),
-        dir("var/becomes-file/"),
-        file("var/becomes-file/x", "x"),
-    ];
-    let middle = [
-        file("etc/.wh.gone", ""),
-        file("etc/replaced", "new"),
-        file("etc/opaque/new", "new"),
-        file("etc/opaque/.wh..wh..opq", ""),
-        file("var/.wh.empty", ""),
-        dir("var/becomes-dir/"),
-        file("var/becomes-dir/x", "x"),
-        file("var/becomes-file", "file"),
-        file("implicit/parents/x", "x"),
-        file("etc/dir/.wh.never-there", ""),
-        file("nowhere/.wh.x", ""),
-    ];
-    let top = [
-        // What the same layer brings is not hidden, whatever the order.
-        file("etc/again", "again"),
-        file("etc/.wh.again", ""),
-        file("etc/gone", "back"),
-        Entry { mode: 0o700, owner: (7, 8), mtime: 1_100_000_000, ..dir("etc/dir/") },
-        file("bin/through-link", "x"),
-    ];
-    vec![gzip(&tar(&base)), plain(tar(&middle)), gzip(&tar(&top))]
-}
 
 /// A project with an image `img` and a target `t` on it.
 fn project(who: As, layers: &[Layer]) -> Project {
@@ -91,82 +26,10 @@ fn project(who: As, layers: &[Layer]) -> Project {
     project
 }
 
-/// Paths in the store of all layers of a target, bottom first.
-fn layers(project: &Project, target: &str) -> Vec<PathBuf> {
-    let shown: serde_json::Value = serde_json::from_str(&project.ok(&["show", "--json", target])).unwrap();
-    project.ok(&["build", target]);
-    let ids = shown["targets"][0]["layers"].as_array().unwrap().iter();
-    let ids: Vec<String> = ids.map(|it| it["derivation"].as_str().unwrap().to_owned()).collect();
-    let args: Vec<&str> = ["realize"].into_iter().chain(ids.iter().map(String::as_str)).collect();
-    project.ok(&args).lines().map(PathBuf::from).collect()
-}
-
-/// Everything of a tree, by path; hard links are told by the first of their names.
-fn list(root: &Path) -> BTreeMap<String, String> {
-    let mut entries = BTreeMap::new();
-    let mut paths = vec![root.to_path_buf()];
-    let mut todo = paths.clone();
-    while let Some(path) = todo.pop() {
-        for entry in fs::read_dir(path).unwrap() {
-            let entry = entry.unwrap();
-            if entry.file_type().unwrap().is_dir() {
-                todo.push(entry.path());
-            }
-            paths.push(entry.path());
-        }
-    }
-    paths.sort();
-    let mut inodes = BTreeMap::new();
-    for path in paths {
-        let stat = fs::symlink_metadata(&path).unwrap();
-        let kind = stat.file_type();
-        let name = path.strip_prefix(root).unwrap().display().to_string();
-        let what = match kind {
-            kind if kind.is_symlink() => format!("link to {}", fs::read_link(&path).unwrap().display()),
-            kind if kind.is_dir() => "directory".into(),
-            kind if kind.is_fifo() => "fifo".into(),
-            _ => fs::read_to_string(&path).unwrap(),
-        };
-        let first = inodes.entry((stat.dev(), stat.ino())).or_insert_with(|| name.clone()).clone();
-        let mode = if kind.is_symlink() { 0 } else { stat.mode() & 0o7777 };
-        let xattrs = raptor::tree::xattrs(&path, raptor::tree::xattr_counts).unwrap();
-        let owner = (stat.uid(), stat.gid());
-        let mut line = format!("{mode:o} {owner:?} {} {what} {xattrs:?}", stat.mtime());
-        if !kind.is_dir() && first != name {
-            line += &format!(" = {first}");
-        }
-        entries.insert(name, line);
-    }
-    entries
-}
-
-/// The merged view of layers, as long as `look` looks at it.
-fn merged<T>(layers: &[PathBuf], look: impl FnOnce(&Path) -> T) -> T {
-    let dir = tempfile::tempdir().unwrap();
-    let (empty, merged) = (dir.path().join("empty"), dir.path().join("merged"));
-    fs::create_dir(&empty).unwrap();
-    fs::create_dir(&merged).unwrap();
-    let lower: Vec<_> = layers.iter().rev().chain([&empty]).map(|it| it.display().to_string()).collect();
-    let mount = ["-t", "overlay", "none", "-o"].map(String::from).into_iter();
-    let mount = mount.chain([format!("lowerdir={}", lower.join(":")), merged.display().to_string()]);
-    assert!(Command::new("mount").args(mount).status().unwrap().success());
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| look(&merged)));
-    assert!(Command::new("umount").arg(&merged).status().unwrap().success());
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 #[test]
 fn unpacks_what_umoci_unpacks() {
     let project = project(As::Root, &varied());
-    let bundle = project.path("bundle");
-    let umoci = Command::new("umoci")
-        .args(["unpack", "--image"])
-        .arg(format!("{}:latest", project.path("img").display()))
-        .arg(&bundle)
-        .output()
-        .expect("package umoci is needed");
-    assert!(umoci.status.success(), "{}", String::from_utf8_lossy(&umoci.stderr));
-    let mut expected = list(&bundle.join("rootfs"));
+    let mut expected = list(&umoci(&project, "img:latest"));
     let found = merged(&layers(&project, "t"), list);
     // Directories without an entry of their own get the time of unpacking there, and that of the image here; so does
     // the root, which in a stack of layers is the one of the topmost.

@@ -26,6 +26,7 @@ mod dump;
 mod eval;
 mod explain;
 mod fmt;
+mod image;
 mod lock;
 mod log;
 mod make;

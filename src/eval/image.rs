@@ -60,7 +60,11 @@ impl Findings<'_> {
             };
             layers.push(Unpacked { source, member, sha256: layer.sha256, diff_id: layer.diff_id });
         }
-        let base = BaseImage { name: image.to_string(), settings: SettingsAt::Here(found.settings) };
+        let base = BaseImage {
+            name: image.to_string(),
+            command: found.settings.command(),
+            settings: SettingsAt::Here(found.settings),
+        };
         Ok(self.unpacked(&stem, layers, found.epoch, base, span))
     }
 

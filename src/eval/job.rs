@@ -8,7 +8,7 @@ use raptor_lang::program::{ModuleId, Program, ProgramMount};
 use raptor_lang::source::Span;
 use raptor_lang::stmt::{MountKind, Spanned};
 
-use super::{Evaluator, Failed, Provenance, SourceFile, Stack, StackLayer};
+use super::{BaseImage, Evaluator, Failed, Provenance, SourceFile, Stack, StackLayer};
 use crate::derivation::{Derivation, DrvId, LayerEntry, LayersTarget, Run, RunMount, SANDBOX, SYSTEM};
 
 /// A job as asked for.
@@ -116,7 +116,7 @@ impl Evaluator<'_> {
         self.prepare(&job.modules());
         let program = self.program(&job.target)?;
         let stack = self.stack(&job.target)?;
-        let argv = self.argv(&program, job)?;
+        let argv = self.argv(&program, job, &stack)?;
         match impure_reason(&program, job) {
             Some(reason) => {
                 let mounts = self.host_mounts(&program, job)?;
@@ -131,12 +131,12 @@ impl Evaluator<'_> {
         self.prepare(&job.modules());
         let program = self.program(&job.target)?;
         let stack = self.stack(&job.target)?;
-        let argv = self.argv(&program, job)?;
+        let argv = self.argv(&program, job, &stack)?;
         let mounts = self.host_mounts(&program, job)?;
         Ok((stack, argv, mounts))
     }
 
-    fn argv(&mut self, program: &Program, job: &Job) -> Result<Vec<String>, Failed> {
+    fn argv(&mut self, program: &Program, job: &Job, stack: &Stack) -> Result<Vec<String>, Failed> {
         match command(program, job.entrypoint.as_deref(), job.args.as_deref()) {
             Some(argv) => Ok(argv),
             None => {
@@ -144,9 +144,21 @@ impl Evaluator<'_> {
                 let span = Span::new(program.file, 0, 0);
                 let problem =
                     Diagnostic::new(Code::MissingOperand, message, span, "there is no command to run");
-                Err(self.error(problem.with_hint("add a CMD, or give arguments after the target")))
+                let hint = match self.base_image(stack) {
+                    Some(BaseImage { name, command, .. }) if !command.is_empty() => {
+                        let words: Vec<_> = command.iter().map(|it| format!("{it:?}")).collect();
+                        format!("{name} says that it runs: CMD {}", words.join(" "))
+                    }
+                    _ => "add a CMD, or give arguments after the target".to_owned(),
+                };
+                Err(self.error(problem.with_hint(hint)))
             }
         }
+    }
+
+    /// The image that somebody else made and a stack begins with.
+    pub fn base_image(&self, stack: &Stack) -> Option<&BaseImage> {
+        self.provenance.get(&stack.first()?.id)?.image.as_ref()
     }
 
     fn pure(

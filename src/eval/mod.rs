@@ -81,7 +81,9 @@ pub struct Provenance {
 pub struct BaseImage {
     /// What FROM calls it.
     pub name: String,
-    /// What it says about running it.
+    /// What it runs, by its own account.
+    pub command: Vec<String>,
+    /// All that it says about running it.
     pub settings: SettingsAt,
 }
 

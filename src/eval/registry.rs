@@ -53,7 +53,11 @@ impl Findings<'_> {
         });
         let layers = layers.collect();
         let config = blob(format!("{stem}-config"), &image.config, image.config_size);
-        let base = BaseImage { name: format!("docker://{text}"), settings: SettingsAt::Fetched(config) };
+        let base = BaseImage {
+            name: format!("docker://{text}"),
+            command: image.command.clone(),
+            settings: SettingsAt::Fetched(config),
+        };
         Ok(self.unpacked(&stem, layers, image.date.max(FIRST_DAY), base, span))
     }
 }

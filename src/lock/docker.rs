@@ -28,6 +28,8 @@ pub struct DockerPlatform {
     pub config_size: u64,
     /// When it was made, in seconds since 1970: the epoch of what is built on it.
     pub date: i64,
+    /// What it runs, by its own account; for messages only.
+    pub command: Vec<String>,
     /// Its layers, bottom first.
     pub layers: Vec<DockerLayer>,
 }
@@ -52,13 +54,18 @@ pub(super) fn render(out: &mut String, reference: &str, pin: &DockerPin) {
     let reference = key(reference);
     let _ = writeln!(out, "\n[docker.{reference}]\ndigest = \"sha256:{}\"", pin.digest);
     for (platform, image) in &pin.platforms {
-        let DockerPlatform { manifest, config, config_size, date, layers } = image;
+        let DockerPlatform { manifest, config, config_size, date, command, layers } = image;
         let _ = write!(
             out,
             "\n[docker.{reference}.platforms.{}]\nmanifest = \"sha256:{manifest}\"\nconfig = \"sha256:{config}\"\n\
-             config-size = {config_size}\ndate = {date}\nlayers = [\n",
+             config-size = {config_size}\ndate = {date}\n",
             key(platform)
         );
+        if !command.is_empty() {
+            let words: Vec<_> = command.iter().map(|it| quoted(it)).collect();
+            let _ = writeln!(out, "command = [{}]", words.join(", "));
+        }
+        out.push_str("layers = [\n");
         for DockerLayer { sha256, size, diff_id, packing } in layers {
             let packing = quoted(packing);
             let _ = writeln!(
@@ -86,7 +93,7 @@ pub(super) fn parse(table: &Fields) -> Result<DockerPin, Fault> {
 }
 
 fn platform(fields: &Fields) -> Result<DockerPlatform, Fault> {
-    let fields = fields.with_known(&["manifest", "config", "config-size", "date", "layers"])?;
+    let fields = fields.with_known(&["manifest", "config", "config-size", "date", "command", "layers"])?;
     let mut sizes: BTreeMap<String, u64> = BTreeMap::new();
     let mut layers = Vec::new();
     for layer in fields.inline_tables("layers")? {
@@ -105,6 +112,10 @@ fn platform(fields: &Fields) -> Result<DockerPlatform, Fault> {
         config: digest(&fields, "config")?,
         config_size: fields.size("config-size")?,
         date: fields.integer("date")?,
+        command: match fields.has("command") {
+            true => fields.strings("command", "a word of a command", |_| true)?,
+            false => Vec::new(),
+        },
         layers,
     })
 }
@@ -142,6 +153,7 @@ mod tests {
             config: DIGEST.into(),
             config_size: 1469,
             date: 1_700_000_000,
+            command: vec!["/bin/app".into(), "a \"b\"".into()],
             layers: vec![layer(28, "tar+gzip"), layer(1, "tar"), layer(28, "tar+gzip")],
         };
         let pin = DockerPin { digest: DIGEST.into(), platforms: [("linux/amd64".into(), image)].into() };

@@ -275,7 +275,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         self.table.contains_key(name)
     }
 
@@ -318,7 +318,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn strings(&self, name: &str, what: &str, check: fn(&str) -> bool) -> Result<Vec<String>, Fault> {
+    pub(super) fn strings(
+        &self,
+        name: &str,
+        what: &str,
+        check: fn(&str) -> bool,
+    ) -> Result<Vec<String>, Fault> {
         let string = |value: &Value| match value.as_str() {
             Some(text) if check(text) => Ok(text.to_owned()),
             _ => {

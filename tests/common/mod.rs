@@ -10,6 +10,7 @@ pub mod iso;
 pub mod oci;
 pub mod schema;
 pub mod server;
+pub mod trees;
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -158,7 +158,7 @@ impl Source<'_> {
                 (manifest, sha256_of(chosen)?)
             }
         };
-        let Image { config, epoch, layers, .. } = image::image(&manifest, &mut |it| self.config(it))?;
+        let Image { config, settings, epoch, layers } = image::image(&manifest, &mut |it| self.config(it))?;
         let layers = layers.into_iter().map(|it| DockerLayer {
             sha256: it.sha256,
             size: it.size,
@@ -170,6 +170,7 @@ impl Source<'_> {
             config: config.sha256,
             config_size: config.size,
             date: epoch,
+            command: settings.command(),
             layers: layers.collect(),
         };
         Ok(DockerPin { digest, platforms: [(PLATFORM.to_owned(), image)].into() })
