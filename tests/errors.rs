@@ -35,7 +35,7 @@ const MISTAKES: &[(&str, &[(&str, &str)])] = &[
         "mistake in an included file",
         &[("t.rapt", "INCLUDE a x=1\n"), ("a.rinc", "{% for i in [1] %}\nRUNN {{ i }}\n{% endfor %}\n")],
     ),
-    ("image of a registry", &[("t.rapt", "FROM docker://debian:trixie\n")]),
+    ("bad name of an image", &[("t.rapt", "FROM docker://registry.example/App:1\n")]),
     ("bad reference of a base", &[("t.rapt", "FROM debian://bookworm?variant=huge\n")]),
 ];
 

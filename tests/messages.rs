@@ -138,7 +138,7 @@ const FILES: &[Case] = &[
         CHECK_T,
         &[("t.rapt", "MOUNT --layers --each b input /in\nCMD id\n"), ("b.rapt", "RUNN id\n")],
     ),
-    ("image of a registry", CHECK_T, &[("t.rapt", "FROM docker://debian:trixie\n")]),
+    ("bad name of an image", CHECK_T, &[("t.rapt", "FROM docker://registry.example/App:1\n")]),
     ("target with a slip", &["check", "liev"], &[("live.rapt", "RUN id\n")]),
     ("target that is a path", &["check", "lib/live"], &[("lib/live.rapt", "RUN id\n")]),
     ("several targets", &["check", "a", "b", "c"], &[("a.rapt", "RUNN id\n"), ("c.rapt", "RUN id\n")]),

@@ -119,7 +119,8 @@ fn the_lock_decides() {
         project.write("t.rapt", &format!("FROM docker://{host}/{reference}\n"));
         assert_eq!(realize(&project, host, &["t"]), first, "{reference}");
     }
-    let forged = project.read("Raptor.lock").replacen(digest, &format!("sha256:{}", "0".repeat(64)), 99);
+    let zeros = format!("digest = \"sha256:{}\"", "0".repeat(64));
+    let forged = project.read("Raptor.lock").replace(&format!("digest = \"{digest}\""), &zeros);
     project.write("Raptor.lock", &forged);
     fails(&project, host, &["build", "t"], &["error[E0310]", "pins sha256:000", "t.rapt:1:1"]);
     // With everything here, no registry is needed.
