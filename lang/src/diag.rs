@@ -97,6 +97,7 @@ codes! {
     BadPattern = "E0308", Error, "A pattern of COPY does not parse, finds nothing, or finds two files of one name.";
     NotLocked = "E0309", Error, "Raptor.lock lacks something of the network, and the options forbid to add it.";
     BadImage = "E0310", Error, "An image file is damaged, lacks something, or has no image that fits.";
+    BadPackages = "E0311", Error, "Packages of a Debian base do not exist, or do not go together.";
     ManifestSyntax = "E0401", Error, "Raptor.toml does not parse.";
     ManifestValue = "E0402", Error, "A value in Raptor.toml has the wrong type or is missing.";
     StepFailed = "E0601", Error, "A step of a layer failed while it was built.";

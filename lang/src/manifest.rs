@@ -14,7 +14,7 @@ use crate::suggest;
 
 mod debian;
 
-pub use debian::{Archive, ArchivePlace, BaseRecipe, Distribution, Repository};
+pub use debian::{Archive, ArchivePlace, BaseRecipe, Distribution, Repository, full_suite};
 
 /// A Raptor.toml.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -92,11 +92,7 @@ impl Reader {
     fn document(&mut self, root: &Table, manifest: &mut Manifest) {
         self.known(root, &["raptor", "debian", "run", "group"], "at the top");
         if let Some(raptor) = self.table(root, "raptor") {
-            self.known(
-                raptor,
-                &["link", "mirror", "security-mirror", "insecure-registries"],
-                "in [raptor]",
-            );
+            self.known(raptor, &["link", "mirror", "security-mirror", "insecure-registries"], "in [raptor]");
             manifest.mirror = self.string(raptor, "mirror");
             manifest.security_mirror = self.string(raptor, "security-mirror");
             manifest.insecure_registries = self.strings(raptor, "insecure-registries", false);

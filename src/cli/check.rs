@@ -63,8 +63,8 @@ fn evaluate(
     args: &Check,
 ) -> Result<(Outcome, Option<CliError>), CliError> {
     // A base that no lock pins yet is no error here.
-    let mut evaluator = Evaluator::new(&project.files, project.lock());
-    evaluator.sources.clone_from(&project.sources);
+    let mut evaluator =
+        Evaluator::new(&project.files, project.lock()).with_manifest(&project.manifest, &project.sources);
     evaluator.diagnostics.clone_from(&project.problems);
     let mut unknown = None;
     let mut modules = Vec::new();

@@ -5,7 +5,6 @@ use raptor_lang::source::Sources;
 
 use super::ui::Ui;
 use crate::eval::Provenance;
-use crate::fetch::debian;
 use crate::lock::LockError;
 use crate::sandbox::{Limit, StepFailure};
 use crate::schedule::{Failure, Kept, RealizeError};
@@ -34,14 +33,6 @@ pub enum CliError {
     /// The lock failed.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// A Debian base could not be pinned.
-    #[error("cannot pin debian://{reference}: {error}")]
-    Pin {
-        /// Text after `debian://`.
-        reference: String,
-        /// Why.
-        error: Box<debian::Error>,
-    },
     /// A sandbox failed outside a build.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),

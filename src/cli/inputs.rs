@@ -162,6 +162,7 @@ impl Needs {
 fn input(unpinned: &Unpinned) -> Input {
     match unpinned {
         Unpinned::Debian(reference) => Input::Debian(reference.clone()),
+        Unpinned::Docker(reference) => Input::Docker(reference.clone()),
         Unpinned::File(url) => Input::File(url.clone()),
     }
 }
@@ -188,7 +189,8 @@ pub fn base(evaluator: &mut Evaluator<'_>, module: &ModuleId) -> Option<Input> {
         match &program.from.as_ref()?.value {
             Base::Module(below) => module = below.clone(),
             Base::Debian(reference) => return Some(Input::Debian(reference.clone())),
-            Base::Docker(_) | Base::Image(_) => return None,
+            Base::Docker(reference) => return Some(Input::Docker(reference.clone())),
+            Base::Image(_) => return None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Pinning: what an evaluation wants of the network and Raptor.lock does not say yet.
 
+mod debian;
 mod image;
 
 use std::sync::atomic::Ordering;
@@ -9,10 +10,10 @@ use raptor_lang::source::Sources;
 
 use super::errors::{CliError, with_sources};
 use super::project::Project;
-use super::session::{Session, discover_mirror};
+use super::session::Session;
 use crate::eval::{Place, Unpinned};
-use crate::fetch::{self, debian};
-use crate::lock::{DebianPin, FilePin};
+use crate::fetch;
+use crate::lock::FilePin;
 use crate::store::{Key, Store};
 
 /// Pins one thing in the lock of the project; `place` is the statement that wants it.
@@ -30,16 +31,23 @@ pub fn pin(
         CliError::Diagnosed(message)
     };
     if !session.may_record() {
-        let message = format!("{wanted} is not in {}", project.lock_file().display());
+        let message = match wanted {
+            Unpinned::Debian(reference) if project.lock().debian.contains_key(reference) => {
+                format!(
+                    "{wanted} is in {}, but not as Raptor.toml describes it",
+                    project.lock_file().display()
+                )
+            }
+            _ => format!("{wanted} is not in {}", project.lock_file().display()),
+        };
         let hint = "the options forbid to add it: build once without --locked, --offline and the like";
         return Err(told(Code::NotLocked, message, "wanted here", hint));
     }
     match wanted {
         Unpinned::Debian(reference) => {
-            let pin = pin_debian(session, project, reference)?;
-            // Another process may have been quicker; its choice stands.
-            project.change_lock(|lock| {
-                lock.debian.entry(reference.clone()).or_insert(pin);
+            debian::pin(session, project, reference, place).map_err(|problem| {
+                session.ui.verbatim(&session.ui.printer(sources).show(&problem));
+                CliError::Diagnosed(problem.message)
             })?;
         }
         Unpinned::Docker(reference) => {
@@ -80,24 +88,6 @@ pub fn pin(
     Ok(())
 }
 
-fn pin_debian(session: &Session, project: &Project, reference: &str) -> Result<DebianPin, CliError> {
-    let fail = |error| CliError::Pin { reference: reference.to_owned(), error: Box::new(error) };
-    let request: debian::Request = reference
-        .parse()
-        .map_err(|err: debian::RequestError| CliError::Other(format!("debian://{reference}: {err}")))?;
-    let mirror = discover_mirror(project.mirror_setting().as_deref())
-        .map_err(|err| CliError::Other(with_sources(&err)))?;
-    let busy = session.ui.busy(&format!("choosing the packages of debian://{reference}"));
-    let mut on_progress = |progress| {
-        if let debian::Progress::Expired { url, .. } = progress {
-            session.ui.warning(&format!("{url} has expired: the mirror may be stale"));
-        }
-    };
-    let pin = debian::pin(&session.client()?, &mirror, &request, now(), &mut on_progress).map_err(fail)?;
-    busy.finish_and_clear();
-    Ok(pin)
-}
-
 /// Downloads a file into the store, where the build will find it.
 fn pin_file(session: &Session, store: &Store, url: &str) -> Result<Result<FilePin, fetch::Error>, CliError> {
     let client = session.client()?;
@@ -112,10 +102,4 @@ fn pin_file(session: &Session, store: &Store, url: &str) -> Result<Result<FilePi
 
 fn interrupted() -> CliError {
     CliError::Other("interrupted".into())
-}
-
-/// Seconds since 1970, for warnings about stale mirrors only.
-fn now() -> i64 {
-    let elapsed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    elapsed.map_or(0, |it| i64::try_from(it.as_secs()).unwrap_or(i64::MAX))
 }

@@ -17,7 +17,7 @@ use super::args::MessageFormat;
 use super::diagnostics::count;
 use super::errors::CliError;
 use super::pin;
-use super::session::Session;
+use super::session::{MirrorSettings, Session};
 use crate::derivation::DrvId;
 use crate::eval::{Evaluator, Failed, Job, JobInput, Planned};
 use crate::lock::{Lock, LockError, NetworkEntry};
@@ -167,9 +167,11 @@ impl Project {
         self.lock_changed.load(Ordering::Relaxed)
     }
 
-    /// `[raptor] mirror`
-    pub fn mirror_setting(&self) -> Option<String> {
-        self.manifest.mirror.as_ref().map(|it| it.value.clone())
+    /// What Raptor.toml says of Debian's mirrors.
+    pub fn mirror_settings(&self) -> MirrorSettings {
+        let Manifest { mirror, security_mirror, .. } = &self.manifest;
+        let value = |it: &Option<Spanned<String>>| it.as_ref().map(|it| it.value.clone());
+        MirrorSettings { main: value(mirror), security: value(security_mirror) }
     }
 
     /// Path of Raptor.lock, which need not exist.
@@ -352,7 +354,8 @@ impl Project {
         ask: impl Fn(&mut Evaluator<'_>) -> Result<T, Failed>,
     ) -> Result<(Evaluated<'_>, T), CliError> {
         loop {
-            let mut evaluator = Evaluator::new(&self.files, self.lock());
+            let mut evaluator =
+                Evaluator::new(&self.files, self.lock()).with_manifest(&self.manifest, &self.sources);
             let result = ask(&mut evaluator);
             if !evaluator.has_errors() && !evaluator.unpinned.is_empty() {
                 for (wanted, place) in &evaluator.unpinned {

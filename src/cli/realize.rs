@@ -9,7 +9,7 @@ use serde_json::json;
 use super::args::Realize;
 use super::errors::CliError;
 use super::project::{Evaluated, Project};
-use super::session::{KeptGoal, Session};
+use super::session::{KeptGoal, MirrorSettings, Session};
 use crate::derivation::{Derivation, DrvId};
 use crate::schedule::{self, Goals, Realization};
 use crate::store::Store;
@@ -59,10 +59,11 @@ fn by_id(session: &Session, args: &Realize, ids: &[DrvId]) -> Result<ExitCode, C
         recorder: &recorder,
         recorded: &|_| Ok(None),
     };
-    let realization = session.realize_with(&store, &goals, None, false).map_err(|failures| {
-        let places = failures.iter().map(|_| None).collect();
-        CliError::Failed { failures, places }
-    })?;
+    let realization =
+        session.realize_with(&store, &goals, &MirrorSettings::default(), false).map_err(|failures| {
+            let places = failures.iter().map(|_| None).collect();
+            CliError::Failed { failures, places }
+        })?;
     print_results(&args.targets, ids, &realization, &store, args.json)?;
     Ok(ExitCode::SUCCESS)
 }

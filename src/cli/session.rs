@@ -13,7 +13,7 @@ use super::project::{Evaluated, Project};
 use super::signals::Signals;
 use super::ui::Ui;
 use crate::derivation::DrvId;
-use crate::fetch::debian::mirror::{self, Mirror, MirrorError};
+use crate::fetch::debian::{self, Mirror, MirrorError, MirrorKind};
 use crate::fetch::{self, Client, Settings};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Launcher, Limits};
@@ -204,9 +204,8 @@ impl Session {
             recorder: &recorder,
             recorded: &by_others,
         };
-        let mirror = project.mirror_setting();
-        let (realization, failures) =
-            self.realize_most_with(&store, &request, mirror.as_deref(), self.may_record());
+        let mirrors = project.mirror_settings();
+        let (realization, failures) = self.realize_most_with(&store, &request, &mirrors, self.may_record());
         let failed = (!failures.is_empty()).then(|| {
             let evaluator = &evaluated.evaluator;
             let places = failures
@@ -233,10 +232,10 @@ impl Session {
         &self,
         store: &Store,
         goals: &Goals<'_>,
-        mirror: Option<&str>,
+        mirrors: &MirrorSettings,
         record: bool,
     ) -> Result<Realization, Vec<schedule::Failure>> {
-        match self.realize_most_with(store, goals, mirror, record) {
+        match self.realize_most_with(store, goals, mirrors, record) {
             (realization, failures) if failures.is_empty() => Ok(realization),
             (_, failures) => Err(failures),
         }
@@ -246,7 +245,7 @@ impl Session {
         &self,
         store: &Store,
         goals: &Goals<'_>,
-        mirror: Option<&str>,
+        mirrors: &MirrorSettings,
         record: bool,
     ) -> (Realization, Vec<schedule::Failure>) {
         let client = match self.client_of() {
@@ -258,7 +257,7 @@ impl Session {
             }
         };
         let jobs = self.global.jobs.or_else(|| std::thread::available_parallelism().ok());
-        let find_mirror = || discover_mirror(mirror);
+        let find_mirror = |kind| mirrors.discover(kind);
         let times = self.times(store);
         let context = Context {
             store: store.clone(),
@@ -296,10 +295,25 @@ impl Session {
     }
 }
 
-/// The Debian mirror: the setting of Raptor.toml, `RAPTOR_DEBIAN_MIRROR`, or the host's apt sources.
-pub fn discover_mirror(setting: Option<&str>) -> Result<Mirror, MirrorError> {
-    let env = std::env::var("RAPTOR_DEBIAN_MIRROR").ok();
-    mirror::discover(setting, env.as_deref())
+/// What a project says of Debian's mirrors.
+#[derive(Clone, Debug, Default)]
+pub struct MirrorSettings {
+    /// `[raptor] mirror`
+    pub main: Option<String>,
+    /// `[raptor] security-mirror`
+    pub security: Option<String>,
+}
+
+impl MirrorSettings {
+    /// A Debian mirror: the setting of Raptor.toml, the environment variable, or the host's apt sources.
+    pub fn discover(&self, kind: MirrorKind) -> Result<Mirror, MirrorError> {
+        let setting = match kind {
+            MirrorKind::Main => &self.main,
+            MirrorKind::Security => &self.security,
+        };
+        let env = std::env::var(kind.variable()).ok();
+        debian::discover(kind, setting.as_deref(), env.as_deref())
+    }
 }
 
 /// An absolute form of a path given on the command line.

@@ -57,7 +57,7 @@ impl<R> Derivation<R> {
         Ok(match self {
             Derivation::Source(it) => Derivation::Source(it.clone()),
             Derivation::Fetch(it) => Derivation::Fetch(it.clone()),
-            Derivation::Bootstrap(it) => Derivation::Bootstrap(it.clone()),
+            Derivation::Bootstrap(it) => Derivation::Bootstrap(it.map(name)?),
             Derivation::Image(it) => Derivation::Image(Image {
                 name: it.name.clone(),
                 system: it.system.clone(),

@@ -3,6 +3,7 @@
 //! A derivation is generic over how it names its inputs: [`DrvId`] as evaluated, [`Outputs`] once these are
 //! realized. The id is the hash of the first form, the cache key the hash of the second.
 
+mod bootstrap;
 mod canonical;
 mod id;
 mod inputs;
@@ -12,9 +13,10 @@ use std::collections::BTreeMap;
 use raptor_lang::stmt::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::lock::{DebianPackage, NetworkEntry};
+use crate::lock::NetworkEntry;
 use crate::tree::TreeHash;
 
+pub use bootstrap::{Bootstrap, KeyFile, Repository};
 pub use canonical::canonical_json;
 pub use id::DrvId;
 pub use inputs::{Outputs, Part, closure};
@@ -34,7 +36,7 @@ pub enum Derivation<R = DrvId> {
     /// A file of the network.
     Fetch(Fetch),
     /// A Debian root.
-    Bootstrap(Bootstrap),
+    Bootstrap(Bootstrap<R>),
     /// A layer of an image on its parents.
     Image(Image<R>),
     /// A parent stack and steps.
@@ -65,28 +67,6 @@ pub struct Fetch {
     pub digest: Digest,
     /// Size in bytes, if it is known.
     pub size: Option<u64>,
-}
-
-/// A Debian root file system from a pinned list of packages.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bootstrap {
-    /// For people and layer names.
-    pub name: String,
-    /// `x86_64-linux`
-    pub system: String,
-    /// [`SANDBOX`]
-    pub sandbox: u32,
-    /// Suite, for the apt sources of the image.
-    pub suite: String,
-    /// Components, for the apt sources of the image.
-    pub components: Vec<String>,
-    /// Mirror, for the apt sources of the image.
-    pub mirror: String,
-    /// The packages in unpack order.
-    pub packages: Vec<DebianPackage>,
-    /// Latest time stamp, in seconds since 1970.
-    pub epoch: i64,
 }
 
 /// One layer of an image that somebody else made.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use raptor_lang::diag::Diagnostic;
+use raptor_lang::manifest::Distribution;
 
 use super::{Failed, Place, Project, Provenance, SourceFile, Unpinned};
 use crate::derivation::{Derivation, DrvId, Source};
@@ -13,6 +14,7 @@ use crate::tree::TreeInfo;
 pub(super) struct Findings<'e> {
     pub(super) project: &'e dyn Project,
     pub(super) lock: &'e Lock,
+    pub(super) debian: &'e BTreeMap<String, Distribution>,
     pub(super) found: Found,
 }
 
@@ -37,8 +39,12 @@ impl Found {
 
 impl<'e> Findings<'e> {
     /// None so far.
-    pub(super) fn new(project: &'e dyn Project, lock: &'e Lock) -> Findings<'e> {
-        Findings { project, lock, found: Found::default() }
+    pub(super) fn new(
+        project: &'e dyn Project,
+        lock: &'e Lock,
+        debian: &'e BTreeMap<String, Distribution>,
+    ) -> Findings<'e> {
+        Findings { project, lock, debian, found: Found::default() }
     }
 
     pub(super) fn add(&mut self, derivation: Derivation, provenance: Provenance) -> DrvId {

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use raptor_lang::diag::{Diagnostic, Severity};
+use raptor_lang::manifest::{Distribution, Manifest};
 use raptor_lang::pattern::Excludes;
 use raptor_lang::program::{LogMessage, ModuleId};
 use raptor_lang::source::{Sources, Span};
@@ -28,11 +29,15 @@ use modules::Modules;
 
 pub use job::{Job, JobInput, JobMount, Planned, command, impure_reason};
 pub use layer::layer_name;
+pub use reference::Base;
 
 /// Files of a project: texts for the language, hashes for COPY.
 pub trait Project: World {
     /// What the store will hold when this is imported; the error is for people.
     fn imported(&self, source: &SourceFile) -> Result<TreeInfo, String>;
+
+    /// All of a file, if it is not larger than keys are.
+    fn key_file(&self, path: &Path) -> Result<Vec<u8>, String>;
 
     /// A small file of an image, which is a directory or a tar file; `None` if it has none of that name.
     fn image_part(&self, image: &Path, name: &str) -> Result<Option<Vec<u8>>, String>;
@@ -127,6 +132,7 @@ impl std::fmt::Display for Unpinned {
 pub struct Evaluator<'a> {
     project: &'a dyn Project,
     lock: Lock,
+    debian: BTreeMap<String, Distribution>,
     /// Every file that was read.
     pub sources: Sources,
     /// Problems found so far, warnings included.
@@ -162,6 +168,7 @@ impl<'a> Evaluator<'a> {
         Evaluator {
             project,
             lock,
+            debian: BTreeMap::new(),
             sources: Sources::default(),
             diagnostics: Vec::new(),
             log: Vec::new(),
@@ -170,6 +177,13 @@ impl<'a> Evaluator<'a> {
             provenance: BTreeMap::new(),
             modules: Modules::default(),
         }
+    }
+
+    /// The same in a project with this Raptor.toml, whose text is among `sources`.
+    pub fn with_manifest(mut self, manifest: &Manifest, sources: &Sources) -> Evaluator<'a> {
+        self.debian.clone_from(&manifest.debian);
+        self.sources.clone_from(sources);
+        self
     }
 
     /// Whether any problem so far is an error.
@@ -195,7 +209,7 @@ impl<'a> Evaluator<'a> {
     }
 
     fn findings(&self) -> Findings<'_> {
-        Findings::new(self.project, &self.lock)
+        Findings::new(self.project, &self.lock, &self.debian)
     }
 
     fn join(&mut self, found: Found) {

@@ -104,6 +104,11 @@ fn parts(lock: &Lock, input: &Input) -> Parts {
                 parts.package(&it.name, &it.version);
             }
         }
+        Input::Docker(key) => {
+            if let Some(pin) = lock.docker.get(key) {
+                parts.digest(input.to_string(), &pin.digest);
+            }
+        }
         Input::File(key) => {
             if let Some(pin) = lock.fetch.get(key) {
                 parts.digest(key.clone(), &pin.sha256);

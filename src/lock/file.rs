@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{DebianPackage, DebianPin, DockerPin, FilePin, NetworkEntry, docker, parse};
+use super::{DebianPin, DockerPin, FilePin, NetworkEntry, debian, docker, parse};
 
 /// Version of the format; newer files are refused.
 pub(super) const VERSION: i64 = 1;
@@ -89,17 +89,8 @@ impl Lock {
         );
         let _ = writeln!(out, "version = {VERSION}");
         for (name, pin) in &self.debian {
-            let _ = write!(
-                out,
-                "\n[debian.{}]\nmirror = {}\ndate = {}\ncomponents = [",
-                key(name),
-                quoted(&pin.mirror),
-                pin.date
-            );
-            let components: Vec<String> = pin.components.iter().map(|it| quoted(it)).collect();
-            let _ = writeln!(out, "{}]\npackages = [", components.join(", "));
-            pin.packages.iter().for_each(|package| render_package(&mut out, package));
-            out.push_str("]\n");
+            let _ = writeln!(out, "\n[debian.{}]", key(name));
+            debian::render(&mut out, pin);
         }
         self.docker.iter().for_each(|(name, pin)| docker::render(&mut out, name, pin));
         for (url, pin) in &self.fetch {
@@ -159,20 +150,6 @@ impl Lock {
         temp.persist(&target).map_err(|err| io(err.error))?;
         std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)
     }
-}
-
-fn render_package(out: &mut String, package: &DebianPackage) {
-    let _ = write!(
-        out,
-        "  {{ name = {}, version = {}, arch = {}, path = {}, sha256 = {}, size = {}",
-        quoted(&package.name),
-        quoted(&package.version),
-        quoted(&package.architecture),
-        quoted(&package.path),
-        quoted(&package.sha256),
-        package.size
-    );
-    out.push_str(if package.essential { ", essential = true },\n" } else { " },\n" });
 }
 
 fn render_entry(out: &mut String, entry: &NetworkEntry) {

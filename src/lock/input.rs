@@ -11,6 +11,8 @@ use super::Lock;
 pub enum Input {
     /// A Debian base: the text after `debian://`.
     Debian(String),
+    /// An image of a registry: the text after `docker://`.
+    Docker(String),
     /// The file of a FETCH without digest: its URL.
     File(String),
     /// The requests of the RUN steps of a layer: its name.
@@ -22,6 +24,7 @@ impl Input {
     pub fn section(&self) -> &'static str {
         match self {
             Input::Debian(_) => "debian",
+            Input::Docker(_) => "docker",
             Input::File(_) => "fetch",
             Input::Layer(_) => "layers",
         }
@@ -30,7 +33,7 @@ impl Input {
     /// The key in the section.
     pub fn key(&self) -> &str {
         match self {
-            Input::Debian(key) | Input::File(key) | Input::Layer(key) => key,
+            Input::Debian(key) | Input::Docker(key) | Input::File(key) | Input::Layer(key) => key,
         }
     }
 
@@ -45,6 +48,7 @@ impl std::fmt::Display for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Input::Debian(key) => write!(f, "debian://{key}"),
+            Input::Docker(key) => write!(f, "docker://{key}"),
             Input::File(key) | Input::Layer(key) => f.write_str(key),
         }
     }
@@ -54,15 +58,17 @@ impl Lock {
     /// Everything that is pinned, section by section.
     pub fn inputs(&self) -> Vec<Input> {
         let debian = self.debian.keys().cloned().map(Input::Debian);
+        let docker = self.docker.keys().cloned().map(Input::Docker);
         let files = self.fetch.keys().cloned().map(Input::File);
         let layers = self.layers.keys().cloned().map(Input::Layer);
-        debian.chain(files).chain(layers).collect()
+        debian.chain(docker).chain(files).chain(layers).collect()
     }
 
     /// Whether this is pinned.
     pub fn has(&self, input: &Input) -> bool {
         match input {
             Input::Debian(key) => self.debian.contains_key(key),
+            Input::Docker(key) => self.docker.contains_key(key),
             Input::File(key) => self.fetch.contains_key(key),
             Input::Layer(key) => self.layers.contains_key(key),
         }
@@ -72,6 +78,7 @@ impl Lock {
     pub fn take(&mut self, input: &Input, from: &Lock) {
         match input {
             Input::Debian(key) => copy(&mut self.debian, key, &from.debian),
+            Input::Docker(key) => copy(&mut self.docker, key, &from.docker),
             Input::File(key) => copy(&mut self.fetch, key, &from.fetch),
             Input::Layer(key) => copy(&mut self.layers, key, &from.layers),
         }

@@ -1,6 +1,7 @@
 //! `Raptor.lock`: the part of the internet that the build saw. Format in `spec/lock.md`.
 
 mod change;
+mod debian;
 mod docker;
 mod file;
 mod input;
@@ -9,6 +10,7 @@ mod parse;
 use serde::{Deserialize, Serialize};
 
 pub use change::{Change, Differs, Kind, changes};
+pub use debian::{DebianPackage, DebianPin, DebianRepository};
 pub use docker::{DockerLayer, DockerPin, DockerPlatform};
 pub use file::{Lock, LockError};
 pub use input::Input;
@@ -57,36 +59,4 @@ pub struct FilePin {
     pub sha256: String,
     /// Size in bytes.
     pub size: u64,
-}
-
-/// A pinned Debian base.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DebianPin {
-    /// Mirror as the image's own apt sources name it; where bytes are fetched from is a setting.
-    pub mirror: String,
-    /// `Date` of the Release file, in seconds since 1970: the epoch of everything built on it.
-    pub date: i64,
-    /// Components of the sources, usually `main`.
-    pub components: Vec<String>,
-    /// The packages, in the order in which they are unpacked.
-    pub packages: Vec<DebianPackage>,
-}
-
-/// One package of a pinned base.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct DebianPackage {
-    /// Package name.
-    pub name: String,
-    /// Version, with epoch and revision.
-    pub version: String,
-    /// Architecture of the file, `amd64` or `all`.
-    pub architecture: String,
-    /// Path relative to the mirror.
-    pub path: String,
-    /// sha256 (hex) of the file.
-    pub sha256: String,
-    /// Size in bytes.
-    pub size: u64,
-    /// `Essential: yes`, or needed by such a package: unpacked before anything runs.
-    pub essential: bool,
 }

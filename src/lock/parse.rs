@@ -10,9 +10,7 @@ use std::string::FromUtf8Error;
 use toml_edit::{Document, InlineTable, Item, TableLike, Value};
 
 use super::file::VERSION;
-use super::{
-    DebianPackage, DebianPin, EMPTY_SHA256, FilePin, KEPT_HEADERS, Lock, LockError, NetworkEntry, docker,
-};
+use super::{EMPTY_SHA256, FilePin, KEPT_HEADERS, Lock, LockError, NetworkEntry, debian, docker};
 
 /// Reads the text of a lock file; `path` is for messages only.
 pub fn parse(path: &Path, text: &str) -> Result<Lock, LockError> {
@@ -74,7 +72,7 @@ fn lock(root: &Fields, version: i64) -> Result<Lock, Fault> {
     root.no_others()?;
     let mut lock = Lock::default();
     for (name, item) in root.tables("debian")? {
-        lock.debian.insert(name.to_owned(), debian_pin(&item)?);
+        lock.debian.insert(name.to_owned(), debian::parse(&item)?);
     }
     for (name, item) in root.tables("docker")? {
         lock.docker.insert(name.to_owned(), docker::parse(&item)?);
@@ -94,39 +92,6 @@ fn lock(root: &Fields, version: i64) -> Result<Lock, Fault> {
 fn file_pin(table: &Fields) -> Result<FilePin, Fault> {
     let table = table.with_known(&["sha256", "size"])?;
     Ok(FilePin { sha256: table.checked("sha256", SHA256, is_sha256)?, size: table.size("size")? })
-}
-
-fn debian_pin(table: &Fields) -> Result<DebianPin, Fault> {
-    let table = table.with_known(&["mirror", "date", "components", "packages"])?;
-    let mut packages: Vec<DebianPackage> = Vec::new();
-    let mut seen = BTreeSet::new();
-    for fields in table.inline_tables("packages")? {
-        let package = debian_package(&fields)?;
-        if !seen.insert((package.name.clone(), package.architecture.clone())) {
-            let message = format!("the package `{}:{}` is here twice", package.name, package.architecture);
-            return Err(Fault::new(fields.span, message));
-        }
-        packages.push(package);
-    }
-    Ok(DebianPin {
-        mirror: table.checked("mirror", "an http or https URL", is_mirror)?,
-        date: table.integer("date")?,
-        components: table.strings("components", "a component such as `main`", is_component)?,
-        packages,
-    })
-}
-
-fn debian_package(fields: &Fields) -> Result<DebianPackage, Fault> {
-    let fields = fields.with_known(&["name", "version", "arch", "path", "sha256", "size", "essential"])?;
-    Ok(DebianPackage {
-        name: fields.checked("name", "a package name", is_package_name)?,
-        version: fields.checked("version", "a package version", is_package_version)?,
-        architecture: fields.checked("arch", "an architecture", is_architecture)?,
-        path: fields.checked("path", "a relative path without `..`", is_safe_path)?,
-        sha256: fields.checked("sha256", SHA256, is_sha256)?,
-        size: fields.size("size")?,
-        essential: fields.flag("essential")?,
-    })
 }
 
 fn requests(table: &Fields) -> Result<Vec<NetworkEntry>, Fault> {
@@ -153,9 +118,6 @@ fn network_entry(fields: &Fields) -> Result<NetworkEntry, Fault> {
         true => fields.checked("method", "an HTTP method", is_method)?,
         false => "GET".to_owned(),
     };
-    let optional = |name: &'static str, what, check: fn(&str) -> bool| {
-        fields.has(name).then(|| fields.checked(name, what, check)).transpose()
-    };
     let status = if fields.has("status") { fields.integer("status")? } else { 200 };
     let status = u16::try_from(status)
         .ok()
@@ -171,8 +133,8 @@ fn network_entry(fields: &Fields) -> Result<NetworkEntry, Fault> {
     let headers = headers(&fields, &method)?;
     Ok(NetworkEntry {
         url: fields.checked("url", "an http, https or debian URL", is_request_url)?,
-        accept: optional("accept", "a header value", is_header_value)?,
-        body: optional("body", SHA256, is_sha256)?,
+        accept: fields.optional("accept", "a header value", is_header_value)?,
+        body: fields.optional("body", SHA256, is_sha256)?,
         method,
         status,
         sha256,
@@ -202,13 +164,13 @@ fn headers(fields: &Fields, method: &str) -> Result<Vec<(String, String)>, Fault
     Ok(headers)
 }
 
-const SHA256: &str = "a sha256 in 64 lower-case hex digits";
+pub(super) const SHA256: &str = "a sha256 in 64 lower-case hex digits";
 
 pub(super) fn is_sha256(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn is_visible(text: &str) -> bool {
+pub(super) fn is_visible(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_graphic())
 }
 
@@ -216,37 +178,42 @@ fn is_header_value(text: &str) -> bool {
     text.bytes().all(|b| b.is_ascii_graphic() || b == b' ')
 }
 
-fn is_mirror(text: &str) -> bool {
+pub(super) fn is_mirror(text: &str) -> bool {
     is_visible(text) && (text.starts_with("http://") || text.starts_with("https://"))
 }
 
 fn is_request_url(text: &str) -> bool {
-    is_visible(text) && (is_mirror(text) || text.starts_with("debian:/"))
+    is_visible(text) && (is_mirror(text) || is_alias(text))
+}
+
+/// `debian:/PATH`, or `debian:NAME/PATH` for a further suite or repository.
+fn is_alias(text: &str) -> bool {
+    text.strip_prefix("debian:").is_some_and(|it| it.contains('/'))
 }
 
 fn is_method(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_uppercase())
 }
 
-fn is_package_name(text: &str) -> bool {
+pub(super) fn is_package_name(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphanumeric())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
 }
 
-fn is_package_version(text: &str) -> bool {
+pub(super) fn is_package_version(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b".+:~-".contains(&b))
 }
 
-fn is_architecture(text: &str) -> bool {
+pub(super) fn is_architecture(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 }
 
-fn is_component(text: &str) -> bool {
+pub(super) fn is_component(text: &str) -> bool {
     is_safe_path(text) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b))
 }
 
 /// A path that stays below the directory it is joined to.
-fn is_safe_path(text: &str) -> bool {
+pub(super) fn is_safe_path(text: &str) -> bool {
     is_visible(text) && text.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
@@ -294,6 +261,16 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The same; nothing if the field is missing.
+    pub(super) fn optional(
+        &self,
+        name: &str,
+        what: &str,
+        check: fn(&str) -> bool,
+    ) -> Result<Option<String>, Fault> {
+        self.has(name).then(|| self.checked(name, what, check)).transpose()
+    }
+
     pub(super) fn integer(&self, name: &str) -> Result<i64, Fault> {
         self.get(name)?
             .as_integer()
@@ -305,7 +282,7 @@ impl<'a> Fields<'a> {
             .map_err(|_| Fault::new(self.span_of(name), format!("`{name}` is negative")))
     }
 
-    fn flag(&self, name: &str) -> Result<bool, Fault> {
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Fault> {
         let Some(item) = self.table.get(name) else { return Ok(false) };
         item.as_bool()
             .ok_or_else(|| Fault::new(self.span_of(name), format!("`{name}` is neither true nor false")))

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 
 use debversion::Version;
 
+use super::apt;
+use crate::derivation::{Bootstrap, KeyFile, Outputs};
 use crate::lock::DebianPackage;
-use crate::sandbox::{Attrs, Mount, MountSource, Step};
+use crate::sandbox::{Attrs, CopySource, Mount, MountSource, Step};
 
 /// Where the packages are mounted.
 const DEBS: &str = "/run/raptor/debs";
@@ -16,6 +18,22 @@ const DEBS: &str = "/run/raptor/debs";
 const RUN: &str = "/run/raptor";
 /// Name of the run file with [`FINISH`].
 const FINISH_NAME: &str = "bootstrap-finish.sh";
+/// Name of the run file with [`INCLUDE`].
+const INCLUDE_NAME: &str = "bootstrap-include.sh";
+/// Where apt looks for keys that no package brings.
+const KEYRINGS: &str = "/etc/apt/keyrings";
+
+/// Installs what is included: apt knows best in which order. Services are for the machine that the root becomes, so
+/// none is started here.
+const INCLUDE: &str = r#"set -e
+policy=/usr/sbin/policy-rc.d
+printf '#!/bin/sh\nexit 101\n' > $policy
+chmod 755 $policy
+apt-get install --yes --no-install-recommends --no-remove --allow-downgrades -o APT::Sandbox::User=root "$@"
+if ! dpkg --search $policy > /dev/null 2>&1; then
+    rm -f $policy
+fi
+"#;
 
 /// Checks the result and writes down which packages are there only because others need them, so that
 /// `apt-get autoremove` knows.
@@ -28,7 +46,11 @@ fi
 architecture=$(dpkg --print-architecture)
 dpkg-query -W -f '${Essential} ${Priority} ${Package}\n' | while read -r essential priority package; do
     case "$essential $priority $package" in
-        "yes "* | *" required "* | *" apt") ;;
+        "yes "* | *" required "* | *" apt") continue ;;
+    esac
+    # The arguments are what was asked for by name.
+    case " $* " in
+        *" $package "*) ;;
         *) printf 'Package: %s\nArchitecture: %s\nAuto-Installed: 1\n\n' "$package" "$architecture" ;;
     esac
 done > /var/lib/apt/extended_states
@@ -46,15 +68,9 @@ pub struct BootstrapPlan {
     pub run_files: BTreeMap<String, String>,
 }
 
-/// Plans a root. `mirror`, `suite` and `components` become its apt sources; `debs` are the names of the trees
-/// that hold `packages`, in the same order.
-pub fn steps(
-    mirror: &str,
-    suite: &str,
-    components: &[String],
-    packages: &[DebianPackage],
-    debs: &[String],
-) -> BootstrapPlan {
+/// Plans a root; `debs` are the names of the trees that hold its packages, in their order.
+pub fn steps(it: &Bootstrap<Outputs>, debs: &[String]) -> BootstrapPlan {
+    let packages = &it.packages;
     let essential = |wanted: bool| packages.iter().filter(move |it| it.essential == wanted);
     let mut steps = merged_usr(packages);
     let unpacked = packages.iter().zip(debs).filter(|(package, _)| package.essential);
@@ -70,18 +86,45 @@ pub fn steps(
     steps.push(run(dpkg_argv(&["--configure", "--pending"])));
     // Tools that make images expect the file; the text is debootstrap's.
     steps.push(write("/etc/fstab", "# UNCONFIGURED FSTAB FOR BASE SYSTEM\n"));
-    steps.push(write("/etc/apt/sources.list.d/debian.sources", &sources(mirror, suite, components)));
-    steps.push(run(vec!["sh".to_string(), format!("{RUN}/{FINISH_NAME}")]));
+    let mut run_files = BTreeMap::from([(FINISH_NAME.to_string(), FINISH.to_string())]);
+    if !it.included.is_empty() {
+        steps.push(script(INCLUDE_NAME, it.included.iter().map(mounted).collect()));
+        run_files.insert(INCLUDE_NAME.to_string(), INCLUDE.to_string());
+        run_files.insert("apt.conf".to_string(), apt::apt_conf().to_string());
+    }
+    steps.extend(keys(it));
+    steps.extend(apt::sources(it).iter().map(|(path, text)| write(path, text)));
+    steps.push(script(FINISH_NAME, it.all().filter(|it| it.wanted).map(|it| it.name.clone()).collect()));
 
     let mount = |(package, deb): (&DebianPackage, &String)| Mount {
         dest: mounted(package),
         source: MountSource::Tree(deb.clone()),
     };
-    BootstrapPlan {
-        steps,
-        mounts: packages.iter().zip(debs).map(mount).collect(),
-        run_files: BTreeMap::from([(FINISH_NAME.to_string(), FINISH.to_string())]),
+    BootstrapPlan { steps, mounts: it.all().zip(debs).map(mount).collect(), run_files }
+}
+
+/// Keys of the project, each once, where the apt sources look for them.
+fn keys(it: &Bootstrap<Outputs>) -> Vec<Step> {
+    let all = it.keyring.iter().chain(it.repositories.iter().filter_map(|it| it.key.as_ref()));
+    let by_name: BTreeMap<&str, &KeyFile<Outputs>> = all.map(|it| (it.name.as_str(), it)).collect();
+    let mut steps = Vec::new();
+    for (name, key) in by_name {
+        let source =
+            |tree: &crate::tree::TreeHash| CopySource { tree: tree.to_string(), name: name.to_owned() };
+        steps.push(Step::Mkdir { path: KEYRINGS.to_owned(), parents: true, attrs: Attrs::default() });
+        steps.push(Step::Copy {
+            sources: key.source.0.last().map(source).into_iter().collect(),
+            dest: format!("{KEYRINGS}/"),
+            attrs: Attrs { mode: Some(0o644), ..Attrs::default() },
+        });
     }
+    steps
+}
+
+fn script(name: &str, arguments: Vec<String>) -> Step {
+    let mut argv = vec!["sh".to_string(), format!("{RUN}/{name}")];
+    argv.extend(arguments);
+    run(argv)
 }
 
 /// `/bin` → `usr/bin` and so on. Since version 13 base-files brings the links; they must exist before
@@ -121,8 +164,11 @@ fn run(argv: Vec<String>) -> Step {
         ("DEBCONF_NONINTERACTIVE_SEEN", "true"),
         ("DEBCONF_NOWARNINGS", "yes"),
     ];
-    let env = env.map(|(name, value)| (name.to_string(), value.to_string()));
-    Step::Run { argv, env: BTreeMap::from(env), cwd: "/".to_string() }
+    let mut env = BTreeMap::from(env.map(|(name, value)| (name.to_string(), value.to_string())));
+    if argv.iter().any(|it| it.ends_with(INCLUDE_NAME)) {
+        env.insert("APT_CONFIG".to_string(), apt::APT_CONF.to_string());
+    }
+    Step::Run { argv, env, cwd: "/".to_string() }
 }
 
 fn write(path: &str, text: &str) -> Step {
@@ -134,14 +180,6 @@ fn write(path: &str, text: &str) -> Step {
 fn mounted(package: &DebianPackage) -> String {
     let DebianPackage { name, version, architecture, .. } = package;
     format!("{DEBS}/{name}_{}_{architecture}.deb", version.replace(':', "%3a"))
-}
-
-fn sources(mirror: &str, suite: &str, components: &[String]) -> String {
-    format!(
-        "Types: deb\nURIs: {mirror}\nSuites: {suite}\nComponents: {}\n\
-         Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n",
-        components.join(" ")
-    )
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Why a derivation was not realized.
 
 use crate::derivation::DrvId;
-use crate::fetch::debian::MirrorError;
 use crate::fetch::{self, proxy::Refusal};
 use crate::lock::LockError;
 use crate::tree::TreeHash;
@@ -58,9 +57,6 @@ pub enum RealizeError {
     /// Fetching failed.
     #[error(transparent)]
     Fetch(#[from] fetch::Error),
-    /// No mirror to fetch from.
-    #[error(transparent)]
-    Mirror(#[from] MirrorError),
     /// A source could not be imported.
     #[error(transparent)]
     Import(#[from] ImportError),

@@ -8,6 +8,7 @@ mod failed;
 mod graph;
 mod known;
 mod log;
+pub mod mirrors;
 mod once;
 mod plan;
 mod realize;
@@ -19,7 +20,7 @@ use std::sync::atomic::AtomicBool;
 use crate::derivation::{Derivation, DrvId, Outputs};
 use crate::eval::Provenance;
 use crate::fetch::Client;
-use crate::fetch::debian::mirror::{Mirror, MirrorError};
+use crate::fetch::debian::{Mirror, MirrorError, MirrorKind};
 use crate::lock::{LockError, NetworkEntry};
 use crate::sandbox::{Launcher, Limits};
 use crate::store::{Store, Times};
@@ -41,8 +42,8 @@ pub struct Context<'a> {
     pub launcher: Launcher,
     /// Reaches the network.
     pub client: Client,
-    /// Finds the Debian mirror to fetch from; asked only when something must be fetched.
-    pub mirror: &'a (dyn Fn() -> Result<Mirror, MirrorError> + Sync),
+    /// Finds the Debian mirrors to fetch from; asked only when something must be fetched.
+    pub mirror: &'a (dyn Fn(MirrorKind) -> Result<Mirror, MirrorError> + Sync),
     /// How to go about it.
     pub options: Options,
     /// Set from outside to stop at once.

@@ -12,10 +12,10 @@ use super::checkpoints::Plan;
 use super::failed::{self, FailedState};
 use super::log::Log;
 use super::words::{OUTPUT, run_mounts, sandbox_step, step_text};
-use super::{Context, Goals, Kept, Progress, RealizeError, apt, bootstrap, once};
+use super::{Context, Goals, Kept, Progress, RealizeError, apt, bootstrap, mirrors, once};
 use crate::derivation::{Bootstrap, Derivation, DrvId, Fetch, Image, Layer, Outputs, Run, Source, Step};
-use crate::fetch::debian::{self, Mirror};
-use crate::fetch::proxy::{MirrorAlias, Proxy, ProxyConfig, ProxyEvent, Refusal, missing_bodies};
+use crate::fetch::debian::{self, Mirror, MirrorKind};
+use crate::fetch::proxy::{Proxy, ProxyConfig, ProxyEvent, Refusal, missing_bodies};
 use crate::fetch::{self, Wanted};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Capture, Event, LayerBlob, Listeners, Network, Report, Request};
@@ -163,10 +163,11 @@ impl Job<'_> {
         path.and_then(|path| tree_name(&path).parse().ok()).ok_or(RealizeError::NoOutput)
     }
 
-    fn bootstrap(&self, it: &Bootstrap) -> Result<TreeHash, RealizeError> {
-        let paths = self.fetch(&debian::wanted(&it.packages, &self.mirrors(&it.mirror)?))?;
+    fn bootstrap(&self, it: &Bootstrap<Outputs>) -> Result<TreeHash, RealizeError> {
+        let paths =
+            self.fetch(&debian::wanted(it.all(), |from| mirrors::mirrors(it, from, &self.find_mirror())))?;
         let debs: Vec<String> = paths.iter().map(|path| tree_name(path)).collect();
-        let plan = bootstrap::steps(&it.mirror, &it.suite, &it.components, &it.packages, &debs);
+        let plan = bootstrap::steps(it, &debs);
         let request = Request {
             mounts: plan.mounts,
             run_files: plan.run_files,
@@ -199,7 +200,10 @@ impl Job<'_> {
         request.steps = it.steps.iter().map(sandbox_step).collect();
         request.keep.clone_from(&it.keep);
         let mut plan = match runs && self.ctx.options.checkpoints {
-            true => Plan::new(self.ctx, it, &request.run_files, base_mirror(goals, self.id)),
+            true => {
+                let base = mirrors::base(goals.derivations, self.id).map(mirrors::seen);
+                Plan::new(self.ctx, it, &request.run_files, base.as_deref())
+            }
             false => None,
         };
         let finished = loop {
@@ -437,49 +441,25 @@ impl Job<'_> {
         }
     }
 
-    /// Where to fetch files of a Debian mirror: what this machine uses, then what the image names.
-    fn mirrors(&self, image: &str) -> Result<Vec<Mirror>, RealizeError> {
-        let mut mirrors = Vec::new();
-        if !self.ctx.options.offline {
-            match (self.ctx.mirror)() {
-                Ok(mirror) => mirrors.push(mirror),
-                Err(error) => match Mirror::new(image) {
-                    Some(_) => {}
-                    None => return Err(error.into()),
-                },
-            }
-        }
-        mirrors.extend(Mirror::new(image).filter(|it| !mirrors.contains(it)));
-        Ok(mirrors)
+    /// What this machine says of Debian's mirrors; without it, those count that the image names.
+    fn find_mirror(&self) -> impl Fn(MirrorKind) -> Option<Mirror> + '_ {
+        |kind| (self.ctx.mirror)(kind).ok().filter(|_| !self.ctx.options.offline)
     }
 
     fn proxy_config(&self, it: &Layer<Outputs>, goals: &Goals<'_>, plan: Option<&Plan>) -> ProxyConfig {
         let watch = self.watch.clone();
         let on_event = Arc::new(move |event: ProxyEvent<'_>| watch.hear(event));
-        let aliases = base_mirror(goals, self.id).map(|seen| {
-            let fetch_from = (self.ctx.mirror)().map_or_else(|_| seen.to_owned(), |mirror| mirror.url);
-            MirrorAlias { seen: seen.to_owned(), fetch_from }
-        });
+        let base = mirrors::base(goals.derivations, self.id);
+        let aliases = base.map_or(Vec::new(), |it| mirrors::aliases(it, &self.find_mirror()));
         ProxyConfig {
             recorded: it.network.clone(),
             answered: plan.map(Plan::answered).unwrap_or_default(),
             allow_new: self.ctx.options.record,
             offline: self.ctx.options.offline,
-            mirrors: aliases.into_iter().collect(),
+            mirrors: aliases,
             client: self.ctx.client.clone(),
             store: self.ctx.store.clone(),
             on_event,
-        }
-    }
-}
-
-/// Mirror that the image of a layer names, if it is a Debian one.
-fn base_mirror<'a>(goals: &Goals<'a>, mut id: DrvId) -> Option<&'a str> {
-    loop {
-        match goals.derivations.get(&id)? {
-            Derivation::Layer(layer) => id = layer.parent?,
-            Derivation::Bootstrap(bootstrap) => return Some(&bootstrap.mirror),
-            _ => return None,
         }
     }
 }

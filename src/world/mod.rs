@@ -117,7 +117,26 @@ impl World for Files {
 /// Most bytes of a file that describes an image.
 const MAX_IMAGE_PART: u64 = 4 << 20;
 
+/// Most bytes of a file of keys; that of all of Debian has 60 kB.
+const MAX_KEYS: u64 = 4 << 20;
+
 impl Project for Files {
+    fn key_file(&self, path: &Path) -> Result<Vec<u8>, String> {
+        let Some(file) = self.on_disk(path) else {
+            return Err("keys cannot be in the standard library".into());
+        };
+        // What the answer depends on.
+        let _ = self.imported(&SourceFile::whole(path));
+        match self.stat(path, &file).map(|it| (it.kind(), it.size())) {
+            Ok((FileKind::File, size)) if size <= MAX_KEYS => {
+                std::fs::read(file).map_err(|err| err.to_string())
+            }
+            Ok((FileKind::File, _)) => Err("it is too large".into()),
+            Ok(_) => Err("not a regular file".into()),
+            Err(err) => Err(err.to_string()),
+        }
+    }
+
     fn image_part(&self, image: &Path, name: &str) -> Result<Option<Vec<u8>>, String> {
         let Some(path) = self.on_disk(image) else {
             return Err("images cannot be in the standard library".into());

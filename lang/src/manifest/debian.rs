@@ -131,7 +131,7 @@ impl BaseRecipe {
                 repository: Some(it.name.value.clone()),
                 place: ArchivePlace::Url(it.url.value.clone()),
                 suite: suite.value.clone(),
-                components: it.components.clone(),
+                components: if is_flat(&suite.value) { Vec::new() } else { it.components.clone() },
                 key: it.key.clone(),
                 span: Some(suite.span),
             }));

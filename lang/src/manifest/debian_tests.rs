@@ -53,7 +53,7 @@ fn debian_suites() {
             "mirror trixie main,contrib",
             "mirror trixie-updates main,contrib",
             "packages.example: https://packages.example/x any edge keys/x.asc",
-            "packages.example: https://packages.example/x ./ edge keys/x.asc",
+            "packages.example: https://packages.example/x ./  keys/x.asc",
         ]
     );
     assert_eq!(recipe(text, "trixie?components=main")[..1], ["mirror trixie main"]);

@@ -11,13 +11,13 @@ use super::name::bytes;
 use super::{Json, run_again};
 use crate::cli::errors::{CliError, with_sources};
 use crate::cli::project::Project;
-use crate::cli::session::{Session, discover_mirror};
+use crate::cli::session::{MirrorSettings, Session};
 use crate::derivation::{Derivation, DrvId};
 use crate::fetch::Wanted;
-use crate::fetch::debian::{self, Mirror};
-use crate::fetch::proxy::{MirrorAlias, missing_bodies};
+use crate::fetch::debian;
+use crate::fetch::proxy::missing_bodies;
 use crate::sandbox;
-use crate::schedule::{Goals, Origins};
+use crate::schedule::{Goals, Origins, mirrors};
 use crate::store::{Bad, Key, Store};
 use crate::tree::TreeHash;
 use crate::world::import;
@@ -176,22 +176,19 @@ impl Mender<'_> {
     /// Packages and recorded bodies are where they came from.
     fn fetch_again(&mut self, bad: &[Bad]) -> Result<(), CliError> {
         let bad: BTreeSet<TreeHash> = bad.iter().map(|it| it.hash).collect();
-        let mirror = discover_mirror(None).ok();
-        let mut aliases = Vec::new();
-        for derivation in self.origins.derivations.values() {
-            if let (Derivation::Bootstrap(it), Some(mirror)) = (derivation, &mirror) {
-                aliases.push(MirrorAlias { seen: it.mirror.clone(), fetch_from: mirror.url.clone() });
-            }
-        }
+        let find = |kind| MirrorSettings::default().discover(kind).ok();
         let mut wanted: BTreeMap<TreeHash, Wanted> = BTreeMap::new();
         for derivation in self.origins.derivations.values() {
             let bodies: Vec<Wanted> = match derivation {
                 Derivation::Bootstrap(it) => {
-                    let mirrors = mirror.iter().cloned().chain(Mirror::new(&it.mirror));
-                    debian::wanted(&it.packages, &mirrors.collect::<Vec<_>>())
+                    debian::wanted(it.all(), |from| mirrors::mirrors(it, from, &find))
                 }
-                Derivation::Layer(it) => missing_bodies(&it.network, &aliases, self.store)
-                    .map_err(|err| CliError::Other(with_sources(&err)))?,
+                Derivation::Layer(it) => {
+                    let base = it.parent.and_then(|it| mirrors::base(&self.origins.derivations, it));
+                    let aliases = base.map_or(Vec::new(), |it| mirrors::aliases(it, &find));
+                    missing_bodies(&it.network, &aliases, self.store)
+                        .map_err(|err| CliError::Other(with_sources(&err)))?
+                }
                 Derivation::Source(_) | Derivation::Fetch(_) | Derivation::Image(_) | Derivation::Run(_) => {
                     continue;
                 }
@@ -234,7 +231,7 @@ impl Mender<'_> {
                     recorder: &|_, _| Ok(()),
                     recorded: &|_| Ok(None),
                 };
-                match self.session.realize_with(self.store, &request, None, false) {
+                match self.session.realize_with(self.store, &request, &MirrorSettings::default(), false) {
                     Ok(realization) => {
                         let output = realization.outputs.get(&id).and_then(|it| it.0.last());
                         if let Some(output) = output.filter(|it| **it != hash) {

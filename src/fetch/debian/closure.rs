@@ -1,7 +1,8 @@
 //! Which packages a base consists of: the roots of a variant and all that they depend on.
 //!
 //! There is no search: the first alternative that can be had is taken, as apt does for a fresh system. What
-//! must be decided is decided late, by priority and name, so that equal indices give equal sets.
+//! must be decided is decided late, by priority and name, so that equal indices give equal sets. Only for what is
+//! included beside the variant a solver says first which packages go together.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -9,9 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use debian_control::lossy::{Relation, Relations};
 use debian_control::relations::VersionConstraint;
 use debversion::Version;
+use raptor_lang::suggest;
 
-use super::Variant;
 use super::packages::{ARCHITECTURE, Package, Priority};
+use super::{Variant, solve};
 
 /// States that `/bin`, `/lib`, … are links into `/usr`. Bookworm depends on it or on the program (in Perl) that
 /// would make them so; our roots are made with these links.
@@ -23,6 +25,36 @@ pub enum ClosureError {
     /// A package that every Debian has.
     #[error("the suite has no package `{0}`")]
     NoPackage(String),
+    /// A package that `include` names.
+    #[error("there is no package `{name}`")]
+    NoInclude {
+        /// As written.
+        name: String,
+        /// What was meant, most likely.
+        near: Option<String>,
+    },
+    /// The suite that `include` names has another one, or none.
+    #[error("there is no package `{name}` in {suite}")]
+    NotInSuite {
+        /// The package.
+        name: String,
+        /// As written.
+        suite: String,
+    },
+    /// `include` names something that several packages provide.
+    #[error("`{name}` is provided by several packages: {}", providers.join(", "))]
+    Virtual {
+        /// As written.
+        name: String,
+        /// Who provides it.
+        providers: Vec<String>,
+    },
+    /// What is included does not go together.
+    #[error("these packages cannot be installed together:{}", reasons.iter().map(|it| format!("\n  {it}")).collect::<String>())]
+    Unsolvable {
+        /// What stands in the way, one reason each.
+        reasons: Vec<String>,
+    },
     /// A dependency that nothing fulfils.
     #[error("nothing in the suite fulfils the dependency `{relation}` ({})", chain.join(" → "))]
     Unsatisfiable {
@@ -48,51 +80,107 @@ pub enum ClosureError {
 pub struct Chosen<'a> {
     /// The package.
     pub package: Package<'a>,
+    /// What it is there for.
+    pub stage: Stage,
+    /// `include` names it.
+    pub wanted: bool,
+}
+
+/// What a package is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
     /// Essential, or needed by an essential package.
-    pub base: bool,
+    Essential,
+    /// Part of the variant.
+    Base,
+    /// Included, or needed by such a package.
+    Included,
+}
+
+/// One package of `include`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Include<'s> {
+    /// Its name.
+    pub name: &'s str,
+    /// Suite that it must come from, and the number of its archive, if there is one.
+    pub suite: Option<(&'s str, Option<usize>)>,
 }
 
 /// The packages of a variant in unpacking order: the essential set first; each package after those that it
-/// pre-depends on and, where there is no cycle, after those that it depends on.
-pub fn closure<'a>(packages: &[Package<'a>], variant: Variant) -> Result<Vec<Chosen<'a>>, ClosureError> {
-    let index = Index::new(packages)?;
-    let mut set =
-        Set { index: &index, chosen: BTreeMap::new(), queue: VecDeque::new(), open: VecDeque::new() };
+/// pre-depends on and, where there is no cycle, after those that it depends on. Those that `include` brings follow.
+pub fn closure<'a>(
+    packages: &[Package<'a>],
+    variant: Variant,
+    include: &[Include],
+) -> Result<Vec<Chosen<'a>>, ClosureError> {
+    let index = Index::new(packages, include)?;
+    let mut set = Set {
+        index: &index,
+        allowed: None,
+        chosen: BTreeMap::new(),
+        queue: VecDeque::new(),
+        open: VecDeque::new(),
+    };
     // The essential set is closed first, so that nothing outside influences its choices.
     set.close(index.names(|it| it.essential))?;
-    let base: BTreeSet<&str> = set.chosen.keys().copied().collect();
+    let essential: BTreeSet<&str> = set.chosen.keys().copied().collect();
     match variant {
         Variant::Minbase => set.close(index.names(|it| it.priority == Priority::Required))?,
         Variant::Apt => {}
     }
     set.close(vec!["apt"])?;
-    let order = set.order(&base)?;
-    let chosen = |name: &str| index.real.get(name).map(|it| (it.package.clone(), base.contains(name)));
-    Ok(order.into_iter().filter_map(chosen).map(|(package, base)| Chosen { package, base }).collect())
+    let mut order: Vec<(&str, Stage)> = Vec::new();
+    for name in set.order(&essential)? {
+        order.push((name, if essential.contains(name) { Stage::Essential } else { Stage::Base }));
+    }
+    let wanted = include.iter().map(|it| index.wanted(it.name)).collect::<Result<BTreeSet<_>, _>>()?;
+    if !wanted.is_empty() {
+        let base: BTreeSet<&str> = set.chosen.keys().copied().collect();
+        // The solver finds packages that go together; of them, those are taken that are needed.
+        set.allowed = Some(solve::solve(&index, &base, &wanted)?);
+        set.close(wanted.iter().copied().collect())?;
+        let all = set.order(&essential)?;
+        order.extend(all.into_iter().filter(|it| !base.contains(it)).map(|it| (it, Stage::Included)));
+    }
+    let chosen = |(name, stage): (&str, Stage)| {
+        let package = index.real.get(name)?.package.clone();
+        Some(Chosen { package, stage, wanted: wanted.contains(name) })
+    };
+    Ok(order.into_iter().filter_map(chosen).collect())
 }
 
 /// What can be had.
-struct Index<'p, 'a> {
-    real: BTreeMap<&'a str, Candidate<'p, 'a>>,
+pub(super) struct Index<'p, 'a> {
+    pub(super) real: BTreeMap<&'a str, Candidate<'p, 'a>>,
     /// Virtual name → name of provider, provided version.
     provided: HashMap<String, Vec<(&'a str, Option<Version>)>>,
 }
 
-struct Candidate<'p, 'a> {
-    package: &'p Package<'a>,
+pub(super) struct Candidate<'p, 'a> {
+    pub(super) package: &'p Package<'a>,
     version: Version,
 }
 
 impl<'p, 'a> Index<'p, 'a> {
-    /// Of several versions of a package the highest counts.
-    fn new(packages: &'p [Package<'a>]) -> Result<Index<'p, 'a>, ClosureError> {
+    /// Of several versions of a package the highest counts, of those in archives of the highest rank; unless a suite
+    /// is named.
+    fn new(packages: &'p [Package<'a>], include: &[Include]) -> Result<Index<'p, 'a>, ClosureError> {
+        let pinned: BTreeMap<&str, Option<usize>> =
+            include.iter().filter_map(|it| Some((it.name, it.suite?.1))).collect();
         let mut real: BTreeMap<&'a str, Candidate<'p, 'a>> = BTreeMap::new();
         for package in packages {
+            if pinned.get(package.name).is_some_and(|archive| *archive != Some(package.archive)) {
+                continue;
+            }
             let version = package.version.parse::<Version>().map_err(|err| odd(package, "Version", err))?;
             match real.get(package.name) {
-                Some(known) if known.version >= version => {}
+                Some(known) if (known.package.rank, &known.version) >= (package.rank, &version) => {}
                 _ => drop(real.insert(package.name, Candidate { package, version })),
             }
+        }
+        let missing = include.iter().find(|it| it.suite.is_some() && !real.contains_key(it.name));
+        if let Some(Include { name, suite: Some((suite, _)) }) = missing {
+            return Err(ClosureError::NotInSuite { name: name.to_string(), suite: suite.to_string() });
         }
         let mut provided: HashMap<String, Vec<(&'a str, Option<Version>)>> = HashMap::new();
         for (name, candidate) in &real {
@@ -110,8 +198,25 @@ impl<'p, 'a> Index<'p, 'a> {
         self.real.iter().filter(|(_, it)| wanted(it.package)).map(|(name, _)| *name).collect()
     }
 
+    /// The package that `include` means: the one of that name, else the only one that provides it.
+    fn wanted(&self, name: &str) -> Result<&'a str, ClosureError> {
+        let relation = Relation { name: name.to_owned(), ..Relation::new() };
+        match self.fulfilling(&relation)[..] {
+            [real, ..] if real == name => Ok(real),
+            [only] => Ok(only),
+            [] => {
+                let near = suggest::nearest(name, self.real.keys().copied());
+                Err(ClosureError::NoInclude { name: name.to_owned(), near: near.map(str::to_owned) })
+            }
+            ref several => {
+                let providers = several.iter().map(|it| it.to_string()).collect();
+                Err(ClosureError::Virtual { name: name.to_owned(), providers })
+            }
+        }
+    }
+
     /// Who fulfils a relation: the package of that name first, then providers, best first.
-    fn fulfilling(&self, relation: &Relation) -> Vec<&'a str> {
+    pub(super) fn fulfilling(&self, relation: &Relation) -> Vec<&'a str> {
         if relation.archqual.as_deref().is_some_and(|it| !["any", "native", ARCHITECTURE].contains(&it)) {
             return Vec::new();
         }
@@ -124,6 +229,43 @@ impl<'p, 'a> Index<'p, 'a> {
             });
         virtuals.sort_by_key(|name| (self.real.get(name).map(|it| it.package.priority), *name));
         real.into_iter().chain(virtuals).collect()
+    }
+}
+
+impl<'a> Index<'_, 'a> {
+    /// Pre-dependencies, then dependencies.
+    pub(super) fn dependencies(&self, name: &str) -> Result<Vec<Vec<Relation>>, ClosureError> {
+        let Some(candidate) = self.real.get(name) else { return Ok(Vec::new()) };
+        let mut groups = relations(candidate.package, "Pre-Depends", candidate.package.pre_depends)?;
+        groups.extend(relations(candidate.package, "Depends", candidate.package.depends)?);
+        Ok(groups)
+    }
+
+    /// Packages that cannot be there beside this one, each with the relation that says so.
+    pub(super) fn excluded(&self, name: &str) -> Result<Vec<(&'a str, String)>, ClosureError> {
+        let Some(candidate) = self.real.get(name) else { return Ok(Vec::new()) };
+        let mut excluded = Vec::new();
+        for (field, text) in
+            [("Conflicts", candidate.package.conflicts), ("Breaks", candidate.package.breaks)]
+        {
+            for relation in relations(candidate.package, field, text)?.into_iter().flatten() {
+                // A package that provides what it conflicts with wants to be the only one.
+                let others = self.fulfilling(&relation).into_iter().filter(|it| *it != name);
+                excluded.extend(others.map(|it| (it, format!("{field}: {relation}"))));
+            }
+        }
+        Ok(excluded)
+    }
+
+    /// All that fulfil one of the alternatives, best first.
+    pub(super) fn candidates(&self, group: &[Relation]) -> Vec<&'a str> {
+        let mut found = Vec::new();
+        for name in group.iter().flat_map(|it| self.fulfilling(it)) {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        }
+        found
     }
 }
 
@@ -142,6 +284,8 @@ fn fits(relation: &Relation, version: Option<&Version>) -> bool {
 /// A growing set of packages.
 struct Set<'i, 'p, 'a> {
     index: &'i Index<'p, 'a>,
+    /// Nothing else may be chosen.
+    allowed: Option<BTreeSet<&'a str>>,
     /// Package → who needed it first; none for roots.
     chosen: BTreeMap<&'a str, Option<&'a str>>,
     /// Chosen packages whose dependencies were not looked at yet.
@@ -195,23 +339,17 @@ impl<'a> Set<'_, '_, 'a> {
         }
     }
 
-    /// Pre-dependencies, then dependencies.
-    fn dependencies(&self, name: &str) -> Result<Vec<Vec<Relation>>, ClosureError> {
-        let Some(candidate) = self.index.real.get(name) else { return Ok(Vec::new()) };
-        let mut groups = relations(candidate.package, "Pre-Depends", candidate.package.pre_depends)?;
-        groups.extend(relations(candidate.package, "Depends", candidate.package.depends)?);
-        Ok(groups)
-    }
-
-    /// All that fulfil one of the alternatives, best first.
+    /// All that fulfil one of the alternatives and may be chosen, best first.
     fn candidates(&self, group: &[Relation]) -> Vec<&'a str> {
-        let mut found = Vec::new();
-        for name in group.iter().flat_map(|it| self.index.fulfilling(it)) {
-            if !found.contains(&name) {
-                found.push(name);
-            }
+        let mut found = self.index.candidates(group);
+        if let Some(allowed) = &self.allowed {
+            found.retain(|it| allowed.contains(it));
         }
         found
+    }
+
+    fn dependencies(&self, name: &str) -> Result<Vec<Vec<Relation>>, ClosureError> {
+        self.index.dependencies(name)
     }
 
     fn unsatisfiable(&self, name: &'a str, group: Vec<Relation>) -> ClosureError {

@@ -43,6 +43,13 @@ pub enum MirrorError {
     },
     /// Nobody names one.
     #[error(
+        "no mirror of Debian's security updates is known: neither a setting nor the apt sources of this machine name \
+         one; set `security-mirror = \"http://mirror.example/debian-security\"` in the `[raptor]` table of \
+         Raptor.toml, or the environment variable RAPTOR_DEBIAN_SECURITY_MIRROR"
+    )]
+    NoSecurity,
+    /// Nobody names one.
+    #[error(
         "no Debian mirror is known: neither a setting nor the apt sources of this machine name one; \
          set `mirror = \"http://mirror.example/debian\"` in the `[raptor]` table of Raptor.toml, \
          or the environment variable RAPTOR_DEBIAN_MIRROR"
@@ -53,23 +60,60 @@ pub enum MirrorError {
     Io(#[from] std::io::Error),
 }
 
-/// The mirror to fetch from: `setting` (Raptor.toml), else `env` (`RAPTOR_DEBIAN_MIRROR`), else the first
-/// Debian entry of this machine's apt sources.
-pub fn discover(setting: Option<&str>, env: Option<&str>) -> Result<Mirror, MirrorError> {
-    for (origin, value) in [("Raptor.toml, raptor.mirror", setting), ("RAPTOR_DEBIAN_MIRROR", env)] {
+/// What a mirror has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MirrorKind {
+    /// Suites and their updates.
+    Main,
+    /// Security updates, `SUITE-security`.
+    Security,
+}
+
+impl MirrorKind {
+    /// The environment variable that names it.
+    pub fn variable(self) -> &'static str {
+        match self {
+            MirrorKind::Main => "RAPTOR_DEBIAN_MIRROR",
+            MirrorKind::Security => "RAPTOR_DEBIAN_SECURITY_MIRROR",
+        }
+    }
+
+    fn setting(self) -> &'static str {
+        match self {
+            MirrorKind::Main => "Raptor.toml, raptor.mirror",
+            MirrorKind::Security => "Raptor.toml, raptor.security-mirror",
+        }
+    }
+
+    /// Whether a suite is one that is there, so that the mirror of another distribution is not taken for Debian's.
+    fn has(self, suite: &str) -> bool {
+        match self {
+            MirrorKind::Main => SUITES.contains(&suite),
+            MirrorKind::Security => suite.strip_suffix("-security").is_some_and(|it| SUITES.contains(&it)),
+        }
+    }
+}
+
+/// The mirror to fetch from: `setting` (Raptor.toml), else `env` ([`MirrorKind::variable`]), else the first fitting
+/// entry of this machine's apt sources.
+pub fn discover(kind: MirrorKind, setting: Option<&str>, env: Option<&str>) -> Result<Mirror, MirrorError> {
+    for (origin, value) in [(kind.setting(), setting), (kind.variable(), env)] {
         if let Some(url) = value {
             return Mirror::new(url)
                 .ok_or_else(|| MirrorError::Invalid { origin: origin.to_string(), url: url.to_string() });
         }
     }
-    from_apt(&apt_sources(Path::new("/etc/apt"))?).ok_or(MirrorError::Unknown)
+    from_apt(kind, &apt_sources(Path::new("/etc/apt"))?).ok_or(match kind {
+        MirrorKind::Main => MirrorError::Unknown,
+        MirrorKind::Security => MirrorError::NoSecurity,
+    })
 }
 
-/// The mirror of the first entry that is Debian's `main`; `sources` are file names and texts in apt's order.
-pub fn from_apt(sources: &[(PathBuf, String)]) -> Option<Mirror> {
+/// The mirror of the first entry that is of Debian and has `main`; `sources` are file names and texts in apt's order.
+pub fn from_apt(kind: MirrorKind, sources: &[(PathBuf, String)]) -> Option<Mirror> {
     sources.iter().find_map(|(path, text)| match path.extension().and_then(|it| it.to_str()) {
-        Some("sources") => from_deb822(text),
-        _ => text.lines().find_map(from_line),
+        Some("sources") => from_deb822(kind, text),
+        _ => text.lines().find_map(|line| from_line(kind, line)),
     })
 }
 
@@ -109,7 +153,7 @@ fn apt_sources(dir: &Path) -> Result<Vec<(PathBuf, String)>, MirrorError> {
 }
 
 /// One-line style: `deb [ options ] URI suite component…`.
-fn from_line(line: &str) -> Option<Mirror> {
+fn from_line(kind: MirrorKind, line: &str) -> Option<Mirror> {
     let line = line.split('#').next()?.trim();
     let rest = line.strip_prefix("deb").filter(|it| it.starts_with([' ', '\t']))?.trim_start();
     let rest = match rest.strip_prefix('[') {
@@ -118,17 +162,17 @@ fn from_line(line: &str) -> Option<Mirror> {
     };
     let mut words = rest.split_whitespace();
     let (uri, suite) = (words.next()?, words.next()?);
-    if is_debian(suite, words) { Mirror::new(uri) } else { None }
+    if is_debian(kind, suite, words) { Mirror::new(uri) } else { None }
 }
 
 /// Deb822 style: several URIs, suites and components in one paragraph.
-fn from_deb822(text: &str) -> Option<Mirror> {
+fn from_deb822(kind: MirrorKind, text: &str) -> Option<Mirror> {
     let paragraphs = text.parse::<deb822_fast::Deb822>().ok()?;
     paragraphs.iter().find_map(|entry| {
         let words = |name| entry.get(name).unwrap_or_default().split_whitespace();
         let enabled = !words("Enabled").any(|it| ["no", "false", "off", "0"].contains(&it));
         let binary = words("Types").any(|it| it == "deb");
-        if enabled && binary && words("Suites").any(|it| is_debian(it, words("Components"))) {
+        if enabled && binary && words("Suites").any(|it| is_debian(kind, it, words("Components"))) {
             words("URIs").find_map(Mirror::new)
         } else {
             None
@@ -136,8 +180,8 @@ fn from_deb822(text: &str) -> Option<Mirror> {
     })
 }
 
-fn is_debian<'a>(suite: &str, mut components: impl Iterator<Item = &'a str>) -> bool {
-    SUITES.contains(&suite) && components.any(|it| it == "main")
+fn is_debian<'a>(kind: MirrorKind, suite: &str, mut components: impl Iterator<Item = &'a str>) -> bool {
+    kind.has(suite) && components.any(|it| it == "main")
 }
 
 #[cfg(test)]
@@ -147,7 +191,7 @@ mod tests {
     fn check(files: &[(&str, &str)], expected: Option<&str>) {
         let files: Vec<_> =
             files.iter().map(|(name, text)| (PathBuf::from(name), text.to_string())).collect();
-        assert_eq!(from_apt(&files).map(|it| it.url).as_deref(), expected, "{files:?}");
+        assert_eq!(from_apt(MirrorKind::Main, &files).map(|it| it.url).as_deref(), expected, "{files:?}");
     }
 
     #[test]
@@ -182,6 +226,14 @@ mod tests {
         ] {
             check(&[("x.list", line)], None);
         }
+        let security = |line: &str| {
+            let files = [(PathBuf::from("x.list"), line.to_owned())];
+            from_apt(MirrorKind::Security, &files).map(|it| it.url)
+        };
+        let line = "deb http://mirror.example/debian-security bookworm-security main";
+        assert_eq!(security(line).as_deref(), Some("http://mirror.example/debian-security"));
+        assert_eq!(security("deb http://mirror.example/debian bookworm main"), None);
+        assert_eq!(security("deb http://mirror.example/ubuntu noble-security main"), None);
         // Deb822; the first fitting paragraph and URI count.
         let text = "# c\nTypes: deb\nURIs: http://mirror.example/sec\nSuites: trixie-security\nComponents: main\n\n\
                     Types: deb-src deb\nURIs: file:/x\n http://mirror.example/debian/\nSuites: trixie-updates trixie\n\
@@ -199,16 +251,23 @@ mod tests {
     #[test]
     fn settings() {
         assert_eq!(
-            discover(Some("http://mirror.example/d//"), Some("x")).unwrap().url,
+            discover(MirrorKind::Main, Some("http://mirror.example/d//"), Some("x")).unwrap().url,
             "http://mirror.example/d"
         );
-        assert_eq!(discover(None, Some("https://mirror.example")).unwrap().url, "https://mirror.example");
+        assert_eq!(
+            discover(MirrorKind::Main, None, Some("https://mirror.example")).unwrap().url,
+            "https://mirror.example"
+        );
         for bad in
             ["", "mirror.example/debian", "ftp://mirror.example", "http://", "http:///x", "http://a b/c"]
         {
-            let err = discover(Some(bad), None).unwrap_err().to_string();
+            let err = discover(MirrorKind::Main, Some(bad), None).unwrap_err().to_string();
             assert!(err.contains("raptor.mirror") && err.contains(&format!("`{bad}`")), "{err}");
         }
         assert!(MirrorError::Unknown.to_string().contains("RAPTOR_DEBIAN_MIRROR"));
+        let env = Some("http://mirror.example/sec/");
+        assert_eq!(discover(MirrorKind::Security, None, env).unwrap().url, "http://mirror.example/sec");
+        let err = discover(MirrorKind::Security, Some("x"), env).unwrap_err().to_string();
+        assert!(err.contains("raptor.security-mirror"), "{err}");
     }
 }

@@ -2,27 +2,32 @@
 //!
 //! Specified in `spec/debian.md`. Pinning reads a suite once; building uses the pin alone.
 
+pub mod archive;
 pub mod closure;
 pub mod mirror;
 pub mod packages;
 pub mod release;
 pub mod signature;
+mod solve;
 
-pub use mirror::{Mirror, MirrorError, discover};
+pub use archive::{Archive, BasePlan};
+pub use mirror::{Mirror, MirrorError, MirrorKind, discover};
 
 pub use raptor_lang::def::{
     DebianRequest as Request, DebianRequestError as RequestError, DebianVariant as Variant,
 };
 
-use sha2::{Digest, Sha256};
+use raptor_lang::manifest::full_suite;
+use raptor_lang::source::Span;
 
 use crate::fetch::{self, Client, Wanted};
-use crate::lock::{DebianPackage, DebianPin};
+use crate::lock::{DebianPackage, DebianPin, DebianRepository};
 
-use closure::ClosureError;
-use packages::{COMPONENT, PackagesError};
-use release::{IndexFile, Release, ReleaseError};
-use signature::{Keyring, SignatureError};
+use archive::ReadArchive;
+use closure::{ClosureError, Include, Stage};
+use packages::PackagesError;
+use release::{IndexFile, ReleaseError};
+use signature::SignatureError;
 
 /// Release files have 150 kB, package indices 10 MB; a server that sends more than this is broken.
 const MAX_DOWNLOAD: u64 = 1 << 28;
@@ -76,7 +81,7 @@ pub enum Error {
         size: u64,
     },
     /// The package index is not usable.
-    #[error("the package index of {url} cannot be used: {source}")]
+    #[error("{url} cannot be used: {source}")]
     Packages {
         /// Of the index, or of the Release file that has none.
         url: String,
@@ -113,109 +118,149 @@ pub enum Progress {
     },
 }
 
-/// Reads a suite from `mirror` and chooses the packages of a base. `now` is in seconds since 1970 and decides
-/// only about a warning.
+/// Why a base cannot be pinned, and what in Raptor.toml is to blame, if anything is.
+#[derive(Debug)]
+pub struct Failure {
+    /// Why.
+    pub error: Error,
+    /// What to blame.
+    pub span: Option<Span>,
+}
+
+impl Error {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Error::NoSuite { .. } => {
+                Some("look into the directory `dists` of the mirror for its suites".into())
+            }
+            Error::Signature { source: SignatureError::UnknownKeys { .. }, .. } => Some(
+                "the keys that sign it must be in `key` of the repository or `keyring` of the distribution"
+                    .into(),
+            ),
+            Error::Closure { source, .. } => match source {
+                ClosureError::NoInclude { near: Some(near), .. } => Some(format!("did you mean `{near}`?")),
+                ClosureError::NoInclude { near: None, .. } => {
+                    Some("it may be in another component: `components=main,contrib,non-free-firmware`".into())
+                }
+                ClosureError::Virtual { .. } => Some("name one of them instead".into()),
+                ClosureError::Unsolvable { .. } => {
+                    Some("what `include` names must go together with the packages of the base".into())
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Reads the suites of a base and chooses its packages. `now` is in seconds since 1970 and decides only about a
+/// warning.
 pub fn pin(
     client: &Client,
-    mirror: &Mirror,
-    request: &Request,
+    plan: &BasePlan,
     now: i64,
     on_progress: &mut dyn FnMut(Progress),
-) -> Result<DebianPin, Error> {
-    let keyring = Keyring::debian().map_err(|source| Error::Signature { url: mirror.url.clone(), source })?;
+) -> Result<DebianPin, Failure> {
     let mut get = |url: &str| {
         on_progress(Progress::Fetching { url: url.to_string() });
         Ok(client.get_bytes(url, MAX_DOWNLOAD)?)
     };
-    let (release, url) = fetch_release(&mut get, &keyring, mirror, &request.suite)?;
-    let pin = fetch_packages(&mut get, &release, &url, mirror, request)?;
-    if let Some(valid_until) = release.valid_until.filter(|it| *it < now) {
-        on_progress(Progress::Expired { url, valid_until });
+    let read = archive::read_all(&mut get, &plan.archives)?;
+    let pin = choose(plan, &read).map_err(|error| Failure { error, span: None })?;
+    for ReadArchive { url, release, .. } in read {
+        if let Some(valid_until) = release.valid_until.filter(|it| *it < now) {
+            on_progress(Progress::Expired { url, valid_until });
+        }
     }
     Ok(pin)
 }
 
-/// Packages as downloads, in their order; each may come from any of `mirrors`, tried in order.
-pub fn wanted(packages: &[DebianPackage], mirrors: &[Mirror]) -> Vec<Wanted> {
+/// Packages as downloads, in their order; each may come from any of the `mirrors` of the repository that it is from,
+/// tried in order.
+pub fn wanted<'p>(
+    packages: impl IntoIterator<Item = &'p DebianPackage>,
+    mirrors: impl Fn(Option<&str>) -> Vec<Mirror>,
+) -> Vec<Wanted> {
     let wanted = |it: &DebianPackage| Wanted {
         name: format!("{}_{}_{}.deb", it.name, it.version, it.architecture),
-        urls: mirrors.iter().map(|mirror| mirror.file(&it.path)).collect(),
+        urls: mirrors(it.from.as_deref()).iter().map(|mirror| mirror.file(&it.path)).collect(),
         sha256: it.sha256.clone(),
         size: it.size,
     };
-    packages.iter().map(wanted).collect()
+    packages.into_iter().map(wanted).collect()
 }
 
 type Get<'a> = dyn FnMut(&str) -> Result<Vec<u8>, Error> + 'a;
 
-/// The checked Release file of a suite, and its URL for messages.
-fn fetch_release(
-    get: &mut Get,
-    keyring: &Keyring,
-    mirror: &Mirror,
-    suite: &str,
-) -> Result<(Release, String), Error> {
-    let url = mirror.file(&format!("dists/{suite}/InRelease"));
-    let bytes = match get(&url) {
-        Err(Error::Fetch(err)) if err.status() == Some(404) => {
-            return Err(Error::NoSuite { mirror: mirror.url.clone(), suite: suite.to_string(), url });
+/// The pin of a base whose suites were read.
+fn choose(plan: &BasePlan, read: &[ReadArchive]) -> Result<DebianPin, Error> {
+    let Some((first, others)) = plan.archives.split_first() else {
+        return Err(plan.failed(ClosureError::NoPackage("apt".into())));
+    };
+    let mut packages = Vec::new();
+    for (number, archive) in read.iter().enumerate() {
+        for index in &archive.indices {
+            let odd = |source| Error::Packages { url: index.url.clone(), source };
+            let listed = packages::parse(&index.text).map_err(odd)?.into_iter();
+            packages.extend(listed.map(|it| packages::Package {
+                archive: number,
+                rank: archive.rank(),
+                ..it
+            }));
         }
-        other => other?,
-    };
-    let text = match keyring.verify(&String::from_utf8_lossy(&bytes)) {
-        Ok(text) => text,
-        Err(source) => return Err(Error::Signature { url, source }),
-    };
-    match Release::parse(&text, suite) {
-        Ok(release) => Ok((release, url)),
-        Err(source) => Err(Error::Release { url, source }),
     }
-}
-
-fn fetch_packages(
-    get: &mut Get,
-    release: &Release,
-    release_url: &str,
-    mirror: &Mirror,
-    request: &Request,
-) -> Result<DebianPin, Error> {
-    let odd = |url: &str| {
-        let url = url.to_string();
-        |source| Error::Packages { url, source }
+    let suite_of = |text: &str| {
+        let full = full_suite(&first.suite, text);
+        let named = |it: &Archive| match &it.name {
+            Some(name) => name == text,
+            None => it.suite == full || it.suite == text,
+        };
+        plan.archives.iter().position(named)
     };
-    let index = packages::index(&request.suite, release).map_err(odd(release_url))?;
-    let url = mirror.file(&index.path);
-    let bytes = get(&url)?;
-    let (sha256, size) = (hex(&Sha256::digest(&bytes)), bytes.len() as u64);
-    if (&sha256, size) != (&index.file.sha256, index.file.size) {
-        return Err(Error::Digest { url, expected: index.file, sha256, size });
-    }
-    let text = packages::decompress(&bytes, index.compression).map_err(odd(&url))?;
-    let packages = packages::parse(&text).map_err(odd(&url))?;
-    let chosen = closure::closure(&packages, request.variant).map_err(|source| Error::Closure {
-        request: request.clone(),
-        mirror: mirror.url.clone(),
-        source,
-    })?;
-    let packages = chosen.into_iter().map(|it| DebianPackage {
-        name: it.package.name.to_string(),
-        version: it.package.version.to_string(),
-        architecture: it.package.architecture.to_string(),
-        path: it.package.path.to_string(),
-        sha256: it.package.sha256.to_ascii_lowercase(),
-        size: it.package.size,
-        essential: it.base,
+    let include = plan.request.include.iter().map(|it| match it.split_once('/') {
+        Some((name, suite)) => Include { name, suite: Some((suite, suite_of(suite))) },
+        None => Include { name: it, suite: None },
     });
+    let include: Vec<Include> = include.collect();
+    let chosen = closure::closure(&packages, plan.request.variant, &include).map_err(|it| plan.failed(it))?;
+    let of = |wanted: &dyn Fn(Stage) -> bool| {
+        let these = chosen.iter().filter(|it| wanted(it.stage)).map(|it| DebianPackage {
+            name: it.package.name.to_string(),
+            version: it.package.version.to_string(),
+            architecture: it.package.architecture.to_string(),
+            path: it.package.path.to_string(),
+            sha256: it.package.sha256.to_ascii_lowercase(),
+            size: it.package.size,
+            essential: it.stage == Stage::Essential,
+            from: it
+                .package
+                .archive
+                .checked_sub(1)
+                .and_then(|it| others.get(it))
+                .map(|it| it.id().to_owned()),
+            wanted: it.wanted,
+        });
+        these.collect::<Vec<_>>()
+    };
+    let date = |number: usize| read.get(number).map_or(0, |it| it.release.date);
+    let repository = |(number, it): (usize, &Archive)| DebianRepository {
+        name: it.name.clone(),
+        url: it.url.url.clone(),
+        suite: it.suite.clone(),
+        components: it.components.clone(),
+        date: date(number + 1),
+        key: it.key.clone(),
+    };
     Ok(DebianPin {
-        mirror: mirror.url.clone(),
-        date: release.date,
-        components: vec![COMPONENT.to_string()],
-        packages: packages.collect(),
+        mirror: first.url.url.clone(),
+        date: read.iter().map(|it| it.release.date).max().unwrap_or(0),
+        components: first.components.clone(),
+        keyring: plan.keyring.clone(),
+        repositories: others.iter().enumerate().map(repository).collect(),
+        packages: of(&|stage| stage != Stage::Included),
+        included: of(&|stage| stage == Stage::Included),
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|it| format!("{it:02x}")).collect()
 }
 
 #[cfg(test)]

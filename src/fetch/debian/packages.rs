@@ -2,12 +2,10 @@
 
 use std::io::Read;
 
-use super::release::{IndexFile, Release, is_sha256};
+use super::release::{IndexFile, Release, is_flat, is_sha256};
 
 /// The architecture we build for.
 pub const ARCHITECTURE: &str = "amd64";
-/// The component that bases are made of.
-pub const COMPONENT: &str = "main";
 /// More than this is no package index; guards against compression bombs.
 const MAX_SIZE: u64 = 1 << 30;
 
@@ -30,12 +28,33 @@ pub struct Package<'a> {
     pub pre_depends: &'a str,
     /// `Provides`, unparsed.
     pub provides: &'a str,
+    /// `Conflicts`, unparsed.
+    pub conflicts: &'a str,
+    /// `Breaks`, unparsed.
+    pub breaks: &'a str,
     /// Path relative to the mirror.
     pub path: &'a str,
     /// sha256 (hex) of the file.
     pub sha256: &'a str,
     /// Size in bytes.
     pub size: u64,
+    /// Number of the archive that lists it.
+    pub archive: usize,
+    /// How much that archive counts.
+    pub rank: Rank,
+}
+
+/// How much an archive counts, least first: a package of a higher one is taken whatever its version, as apt does
+/// without preferences of the user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// `NotAutomatic`.
+    OnRequest,
+    /// `NotAutomatic` and `ButAutomaticUpgrades`.
+    Upgrades,
+    /// All others.
+    #[default]
+    Usual,
 }
 
 /// `Priority`, highest first.
@@ -78,8 +97,25 @@ pub enum Compression {
 #[derive(Debug, thiserror::Error)]
 pub enum PackagesError {
     /// The suite does not offer one.
-    #[error("the suite has no package index for {COMPONENT} and {ARCHITECTURE}")]
-    NoIndex,
+    #[error("it has no component `{component}`; there are {}", known.join(", "))]
+    NoComponent {
+        /// What was asked for.
+        component: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// It is for other architectures.
+    #[error("it has no packages for {ARCHITECTURE}, the only architecture that is built; it has {}", known.join(", "))]
+    NoArchitecture {
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// It should offer one, but does not.
+    #[error("it names no package index{} for {ARCHITECTURE}", of.as_ref().map_or(String::new(), |it| format!(" of {it}")))]
+    NoIndex {
+        /// The component, if there are any.
+        of: Option<String>,
+    },
     /// It cannot be decompressed.
     #[error("it cannot be decompressed: {0}")]
     Decompress(#[source] std::io::Error),
@@ -99,25 +135,67 @@ pub enum PackagesError {
     },
 }
 
-/// The best compressed index of `main` for our architecture.
-pub fn index(suite: &str, release: &Release) -> Result<Index, PackagesError> {
-    let dir = format!("{COMPONENT}/binary-{ARCHITECTURE}");
+/// All indices of packages of these components that we can install.
+pub fn indices(suite: &str, components: &[String], release: &Release) -> Result<Vec<Index>, PackagesError> {
+    if is_flat(suite) {
+        let found = index(&directory(suite), "", release);
+        return Ok(vec![found.ok_or(PackagesError::NoIndex { of: None })?]);
+    }
+    let dists = directory(suite);
+    let mut found = Vec::new();
+    for component in components {
+        let index = |architecture| index(&dists, &format!("{component}/binary-{architecture}/"), release);
+        match index(ARCHITECTURE) {
+            Some(it) => found.push(it),
+            None => return Err(missing(component, release)),
+        }
+        if release.lists_all_apart {
+            found.extend(index("all"));
+        }
+    }
+    Ok(found)
+}
+
+/// Directory of a Release file relative to the mirror: empty, or with `/` at its end.
+pub fn directory(suite: &str) -> String {
+    match suite {
+        "/" | "./" => String::new(),
+        _ if is_flat(suite) => suite.to_owned(),
+        _ => format!("dists/{suite}/"),
+    }
+}
+
+fn missing(component: &str, release: &Release) -> PackagesError {
+    // Some name their components with a directory, as in `updates/main`.
+    let is_known = |it: &String| it == component || it.ends_with(&format!("/{component}"));
+    match release.components.iter().any(is_known) {
+        false => {
+            PackagesError::NoComponent { component: component.to_owned(), known: release.components.clone() }
+        }
+        true if release.architectures.iter().all(|it| it != ARCHITECTURE) => {
+            PackagesError::NoArchitecture { known: release.architectures.clone() }
+        }
+        true => PackagesError::NoIndex { of: Some(component.to_owned()) },
+    }
+}
+
+/// The best compressed index in a directory of a suite.
+fn index(base: &str, dir: &str, release: &Release) -> Option<Index> {
     let kinds = [
         ("Packages.xz", Compression::Xz),
         ("Packages.gz", Compression::Gzip),
         ("Packages", Compression::None),
     ];
-    for (name, compression) in kinds {
-        if let Some(file) = release.files.get(&format!("{dir}/{name}")) {
-            // By digest the file stays what the Release file says, even while the mirror is updated.
-            let path = match release.by_hash {
-                true => format!("dists/{suite}/{dir}/by-hash/SHA256/{}", file.sha256),
-                false => format!("dists/{suite}/{dir}/{name}"),
-            };
-            return Ok(Index { path, file: file.clone(), compression });
-        }
-    }
-    Err(PackagesError::NoIndex)
+    kinds.into_iter().find_map(|(name, compression)| {
+        let key = format!("{dir}{name}");
+        let file = release.files.get(&key).or_else(|| release.files.get(&format!("./{key}")))?;
+        // By digest the file stays what the Release file says, even while the mirror is updated.
+        let path = match release.by_hash {
+            true => format!("{base}{dir}by-hash/SHA256/{}", file.sha256),
+            false => format!("{base}{dir}{name}"),
+        };
+        Some(Index { path, file: file.clone(), compression })
+    })
 }
 
 /// The text of an index.
@@ -135,21 +213,21 @@ pub fn decompress(bytes: &[u8], compression: Compression) -> Result<String, Pack
     String::from_utf8(text).map_err(|_| PackagesError::Encoding)
 }
 
-/// All packages of an index, in its order.
+/// All packages of an index that are for our architecture, in its order.
 pub fn parse(text: &str) -> Result<Vec<Package<'_>>, PackagesError> {
     let mut packages = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
         let (paragraph, tail) = rest.split_once("\n\n").unwrap_or((rest, ""));
         if !paragraph.trim().is_empty() {
-            packages.push(parse_one(paragraph)?);
+            packages.extend(parse_one(paragraph)?);
         }
         rest = tail;
     }
     Ok(packages)
 }
 
-fn parse_one(paragraph: &str) -> Result<Package<'_>, PackagesError> {
+fn parse_one(paragraph: &str) -> Result<Option<Package<'_>>, PackagesError> {
     let mut package = Package::default();
     let mut size = None;
     let mut rest = paragraph;
@@ -164,24 +242,31 @@ fn parse_one(paragraph: &str) -> Result<Package<'_>, PackagesError> {
             "Depends" => package.depends = value,
             "Pre-Depends" => package.pre_depends = value,
             "Provides" => package.provides = value,
-            "Filename" => package.path = value,
+            "Conflicts" => package.conflicts = value,
+            "Breaks" => package.breaks = value,
+            // Directories without `pool` often say it this way.
+            "Filename" => package.path = value.trim_start_matches("./"),
             "SHA256" => package.sha256 = value,
             "Size" => size = value.parse().ok(),
             _ => {}
         }
+    }
+    // Indices of directories have all architectures.
+    if !["", "all", ARCHITECTURE].contains(&package.architecture) {
+        return Ok(None);
     }
     let bad = |field| PackagesError::Field { package: package.name.to_string(), field };
     package.size = size.ok_or_else(|| bad("Size"))?;
     let checks = [
         ("Package", is_name(package.name)),
         ("Version", is_version(package.version)),
-        ("Architecture", [ARCHITECTURE, "all"].contains(&package.architecture)),
+        ("Architecture", !package.architecture.is_empty()),
         ("Filename", is_path(package.path)),
         ("SHA256", is_sha256(package.sha256)),
     ];
     match checks.iter().find(|(_, fine)| !fine) {
         Some((field, _)) => Err(bad(field)),
-        None => Ok(package),
+        None => Ok(Some(package)),
     }
 }
 

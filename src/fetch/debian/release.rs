@@ -17,6 +17,12 @@ pub struct Release {
     pub components: Vec<String>,
     /// `Architectures`.
     pub architectures: Vec<String>,
+    /// `NotAutomatic: yes`: packages of the suite do not take the place of others.
+    pub not_automatic: bool,
+    /// `ButAutomaticUpgrades: yes`: of such suites, those with it go first.
+    pub automatic_upgrades: bool,
+    /// Packages of the architecture `all` are not listed with those of ours.
+    pub lists_all_apart: bool,
     /// `Acquire-By-Hash: yes`.
     pub by_hash: bool,
     /// Index files by path relative to the Release file.
@@ -62,31 +68,43 @@ pub enum ReleaseError {
 }
 
 impl Release {
-    /// Parses the text of a Release file and checks that it is the one of `wanted`.
+    /// Parses the text of a Release file and checks that it is the one of `wanted`; directories have no name.
     pub fn parse(text: &str, wanted: &str) -> Result<Release, ReleaseError> {
+        let flat = is_flat(wanted);
         let paragraph =
             text.parse::<deb822_fast::Paragraph>().map_err(|err| ReleaseError::Syntax(err.to_string()))?;
         let need = |field| paragraph.get(field).ok_or(ReleaseError::Missing(field));
         let date = |field: &'static str, value: &str| {
             seconds(value).ok_or_else(|| ReleaseError::Invalid { field, value: value.to_string() })
         };
-        let words = |text: &str| text.split_whitespace().map(str::to_string).collect();
+        let words = |text: &str| text.split_whitespace().map(str::to_string).collect::<Vec<_>>();
+        let says_yes = |field| paragraph.get(field).is_some_and(|it| it.trim() == "yes");
+        let architectures = if flat { Vec::new() } else { words(need("Architectures")?) };
         let release = Release {
             suite: paragraph.get("Suite").unwrap_or_default().to_string(),
             codename: paragraph.get("Codename").unwrap_or_default().to_string(),
             date: date("Date", need("Date")?)?,
             valid_until: paragraph.get("Valid-Until").map(|it| date("Valid-Until", it)).transpose()?,
-            components: words(need("Components")?),
-            architectures: words(need("Architectures")?),
-            by_hash: paragraph.get("Acquire-By-Hash").is_some_and(|it| it.trim() == "yes"),
+            components: if flat { Vec::new() } else { words(need("Components")?) },
+            lists_all_apart: architectures.iter().any(|it| it == "all")
+                && paragraph.get("No-Support-for-Architecture-all").is_none_or(|it| it.trim() != "Packages"),
+            architectures,
+            not_automatic: says_yes("NotAutomatic"),
+            automatic_upgrades: says_yes("ButAutomaticUpgrades"),
+            by_hash: says_yes("Acquire-By-Hash"),
             files: files(need("SHA256")?)?,
         };
-        if wanted != release.suite && wanted != release.codename {
+        if !flat && wanted != release.suite && wanted != release.codename {
             let Release { suite, codename, .. } = release;
             return Err(ReleaseError::OtherSuite { wanted: wanted.to_string(), suite, codename });
         }
         Ok(release)
     }
+}
+
+/// Whether a suite is a directory with packages, without `dists` and `pool`.
+pub fn is_flat(suite: &str) -> bool {
+    suite.ends_with('/')
 }
 
 /// Lines of `digest size path`.

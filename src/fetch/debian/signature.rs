@@ -1,9 +1,9 @@
-//! OpenPGP clear-signatures of Debian archives (RFC 9580 §7), checked against an embedded set of keys.
+//! OpenPGP signatures of Debian archives (RFC 9580 §7), checked against an embedded set of keys or one of a project.
 //!
 //! Only text that a known key has signed leaves this module. Expiry of keys is not judged: the keyring is the
 //! trust root, and suites must stay installable after their keys have aged.
 
-use pgp::composed::{CleartextSignedMessage, Deserializable, SignedPublicKey};
+use pgp::composed::{CleartextSignedMessage, Deserializable, DetachedSignature, SignedPublicKey};
 use pgp::crypto::hash::HashAlgorithm;
 use pgp::packet::{Signature, SignatureType};
 use pgp::types::KeyDetails;
@@ -12,7 +12,12 @@ use pgp::types::KeyDetails;
 const DEBIAN: &[u8] = include_bytes!("debian-archive-keyring.gpg");
 
 /// Keys that may sign.
-pub struct Keyring(Vec<SignedPublicKey>);
+#[derive(Clone)]
+pub struct Keyring {
+    keys: Vec<SignedPublicKey>,
+    /// Whose keys they are, for messages: `Debian archive keys`.
+    whose: String,
+}
 
 /// Why a text is not to be believed.
 #[derive(Debug, thiserror::Error)]
@@ -26,9 +31,17 @@ pub enum SignatureError {
     /// The frame is there, but no signature in it.
     #[error("it carries no signature")]
     Unsigned,
+    /// Nothing in the keyring.
+    #[error("there is no OpenPGP public key in {0}")]
+    NoKeys(String),
     /// All signatures are by keys we do not know.
-    #[error("it is signed only by keys that are not Debian archive keys: {0}")]
-    UnknownKeys(String),
+    #[error("it is signed only by keys that are not {whose}: {keys}")]
+    UnknownKeys {
+        /// Whose keys were expected.
+        whose: String,
+        /// Fingerprints of the keys that signed.
+        keys: String,
+    },
     /// A key that we know signed another text.
     #[error("the signature by key {0} does not fit the text, which was changed or damaged")]
     Bad(String),
@@ -45,15 +58,20 @@ pub enum SignatureError {
 impl Keyring {
     /// The embedded keys of Debian's archives.
     pub fn debian() -> Result<Keyring, SignatureError> {
-        Keyring::parse(DEBIAN)
+        Keyring::parse(DEBIAN, "Debian archive keys")
     }
 
-    /// Binary transferable public keys, one after the other.
-    pub fn parse(bytes: &[u8]) -> Result<Keyring, SignatureError> {
-        let keys = SignedPublicKey::from_bytes_many(bytes)
-            .and_then(|it| it.collect::<Result<Vec<_>, _>>())
-            .map_err(|err| SignatureError::Keyring(Box::new(err)))?;
-        Ok(Keyring(keys))
+    /// Transferable public keys, one after the other, binary or in ASCII armor; `whose` they are is for messages.
+    pub fn parse(bytes: &[u8], whose: &str) -> Result<Keyring, SignatureError> {
+        let keys = match bytes.trim_ascii_start().starts_with(b"-----BEGIN") {
+            true => armored(&String::from_utf8_lossy(bytes)),
+            false => SignedPublicKey::from_bytes_many(bytes).and_then(Iterator::collect::<Result<Vec<_>, _>>),
+        };
+        let keys = keys.map_err(|err| SignatureError::Keyring(Box::new(err)))?;
+        match keys.is_empty() {
+            true => Err(SignatureError::NoKeys(whose.to_owned())),
+            false => Ok(Keyring { keys, whose: whose.to_owned() }),
+        }
     }
 
     /// The signed text, with `\n` line ends and without trailing blanks, if at least one key of this ring has
@@ -63,23 +81,43 @@ impl Keyring {
         let (message, _) = CleartextSignedMessage::from_string(clear_signed.trim_end())
             .map_err(|err| SignatureError::Format(Box::new(err)))?;
         let text = message.signed_text();
+        self.judge_all(message.signatures().iter(), text.as_bytes())?;
+        Ok(text.replace("\r\n", "\n"))
+    }
+
+    /// The same for a text with its signatures, armored, in a file of their own.
+    pub fn verify_detached(&self, text: &[u8], signatures: &[u8]) -> Result<String, SignatureError> {
+        let format = |err| SignatureError::Format(Box::new(err));
+        let (found, _) = DetachedSignature::from_armor_many(signatures).map_err(format)?;
+        let found = found.collect::<Result<Vec<_>, _>>().map_err(format)?;
+        self.judge_all(found.iter().map(|it| &it.signature), text)?;
+        Ok(String::from_utf8_lossy(text).replace("\r\n", "\n"))
+    }
+
+    fn judge_all<'s>(
+        &self,
+        signatures: impl Iterator<Item = &'s Signature>,
+        text: &[u8],
+    ) -> Result<(), SignatureError> {
         let mut unknown = Vec::new();
         let mut good = false;
-        for signature in message.signatures() {
-            match self.check(signature, text.as_bytes())? {
+        for signature in signatures {
+            match self.check(signature, text)? {
                 Verdict::Good => good = true,
                 Verdict::Unknown => unknown.push(issuer(signature)),
             }
         }
         match (good, unknown.is_empty()) {
-            (true, _) => Ok(text.replace("\r\n", "\n")),
+            (true, _) => Ok(()),
             (false, true) => Err(SignatureError::Unsigned),
-            (false, false) => Err(SignatureError::UnknownKeys(unknown.join(", "))),
+            (false, false) => {
+                Err(SignatureError::UnknownKeys { whose: self.whose.clone(), keys: unknown.join(", ") })
+            }
         }
     }
 
     fn check(&self, signature: &Signature, text: &[u8]) -> Result<Verdict, SignatureError> {
-        for key in &self.0 {
+        for key in &self.keys {
             if made_by(signature, &key.primary_key) && key.details.revocation_signatures.is_empty() {
                 return judge(signature, key.primary_key.fingerprint(), || {
                     signature.verify(&key.primary_key, text)
@@ -100,6 +138,18 @@ impl Keyring {
         }
         Ok(Verdict::Unknown)
     }
+}
+
+/// Several blocks may follow one another, as in files made with `cat`.
+fn armored(text: &str) -> pgp::errors::Result<Vec<SignedPublicKey>> {
+    const END: &str = "-----END PGP PUBLIC KEY BLOCK-----";
+    let mut keys = Vec::new();
+    for block in text.split_inclusive(END).filter(|it| it.contains(END)) {
+        let start = block.find("-----BEGIN").unwrap_or(0);
+        let (found, _) = SignedPublicKey::from_armor_many(block[start..].as_bytes())?;
+        keys.extend(found.collect::<Result<Vec<_>, _>>()?);
+    }
+    Ok(keys)
 }
 
 enum Verdict {

@@ -38,12 +38,12 @@ impl Mirrors {
 
     /// Where a URL of a client belongs.
     pub fn place(&self, url: &str) -> Place {
-        for MirrorAlias { seen, fetch_from } in &self.aliases {
+        for MirrorAlias { name, seen, fetch_from } in &self.aliases {
             let path = url.strip_prefix(seen.as_str()).filter(|path| path.starts_with('/'));
             // A path that leaves the mirror is not one of it.
             if let Some(path) = path.filter(|path| !path.split(['/', '?']).any(|part| part == "..")) {
                 return Place {
-                    recorded: format!("debian:{path}"),
+                    recorded: format!("debian:{name}{path}"),
                     fetched: format!("{fetch_from}{path}"),
                     reach: Reach::Any,
                     redirects: Redirects::Follow,
@@ -56,8 +56,11 @@ impl Mirrors {
 
     /// Where a recorded URL can be fetched from.
     fn places(&self, recorded: &str) -> Vec<String> {
-        match recorded.strip_prefix("debian:") {
-            Some(path) => self.aliases.iter().map(|alias| format!("{}{path}", alias.fetch_from)).collect(),
+        match recorded.strip_prefix("debian:").and_then(|it| it.split_at_checked(it.find('/')?)) {
+            Some((name, path)) => {
+                let named = self.aliases.iter().filter(|it| it.name == name);
+                named.map(|alias| format!("{}{path}", alias.fetch_from)).collect()
+            }
             None => vec![recorded.to_owned()],
         }
     }

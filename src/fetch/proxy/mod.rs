@@ -52,7 +52,7 @@ pub struct ProxyConfig {
     pub allow_new: bool,
     /// Nothing is fetched; only the store answers.
     pub offline: bool,
-    /// Mirrors of the base, recorded as `debian:/PATH`.
+    /// Mirrors and repositories of the base, recorded as `debian:NAME/PATH`.
     pub mirrors: Vec<MirrorAlias>,
     /// How this machine reaches the network.
     pub client: Client,
@@ -65,6 +65,8 @@ pub struct ProxyConfig {
 /// One mirror under two names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MirrorAlias {
+    /// In the lock: empty for the mirror of the base itself.
+    pub name: String,
     /// URL as the image names it.
     pub seen: String,
     /// URL that this machine fetches from.

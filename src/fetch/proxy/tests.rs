@@ -49,6 +49,7 @@ impl World {
             allow_new: self.allow_new,
             offline: self.offline,
             mirrors: vec![MirrorAlias {
+                name: String::new(),
                 seen: "http://Mirror.example:80/debian/".into(),
                 fetch_from: format!("http://{}/real/", self.origin),
             }],
@@ -335,6 +336,7 @@ fn bodies_can_be_fetched_before_the_build() {
     let (_, outcome) = world.run(visit);
     world.recorded = outcome.used.clone();
     let mirror = MirrorAlias {
+        name: String::new(),
         seen: "http://mirror.example/debian".into(),
         fetch_from: format!("http://{}/real/", origin.addr),
     };

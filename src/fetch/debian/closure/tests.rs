@@ -20,11 +20,14 @@ fn index(fixture: &str) -> String {
 fn check(variant: Variant, fixture: &str, expected: &str) {
     let text = index(fixture);
     let packages = packages::parse(&text).unwrap();
-    let found = match closure(&packages, variant) {
+    let found = match closure(&packages, variant, &[]) {
         Ok(chosen) => {
             let names = |base| {
-                let names: Vec<_> =
-                    chosen.iter().filter(|it| it.base == base).map(|it| it.package.name).collect();
+                let names: Vec<_> = chosen
+                    .iter()
+                    .filter(|it| (it.stage == Stage::Essential) == base)
+                    .map(|it| it.package.name)
+                    .collect();
                 names.join(" ")
             };
             format!("{} | {}", names(true), names(false))
