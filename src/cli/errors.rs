@@ -172,6 +172,9 @@ fn report_failure(ui: &Ui, failure: &Failure, place: Option<&str>) {
         }
         error => {
             ui.error(&format!("{name}: {}", with_sources(error)));
+            if let RealizeError::Certificate(path) = error {
+                ui.hint(&format!("remove {path}, or what a step added to it, in the same layer"));
+            }
             return;
         }
     };

@@ -220,6 +220,8 @@ pub fn execute(
         keep: Vec::new(),
         mounts,
         run_files: BTreeMap::new(),
+        passing_files: BTreeMap::new(),
+        forbidden: Vec::new(),
         steps: Vec::new(),
         network: container.network,
         epoch: container.stack.last().map_or(crate::eval::DEFAULT_EPOCH, |it| it.epoch),

@@ -22,7 +22,7 @@ pub use id::DrvId;
 pub use inputs::{Outputs, Part, closure};
 
 /// Version of what a sandbox does to a build; raised when the same derivation would give other bytes.
-pub const SANDBOX: u32 = 3;
+pub const SANDBOX: u32 = 4;
 
 /// The only system built so far.
 pub const SYSTEM: &str = "x86_64-linux";

@@ -16,6 +16,7 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
 use super::oci::{self, Registries};
+use super::secret::shown;
 use super::settings::{Names, Reach, Retry, Settings, proxy, root_certs};
 use crate::store;
 
@@ -28,13 +29,13 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The network is switched off.
-    #[error("{url} is needed, but the network is switched off (--offline)")]
+    #[error("{} is needed, but the network is switched off (--offline)", shown(.url))]
     Offline {
         /// What was wanted.
         url: String,
     },
     /// No answer.
-    #[error("{url}: {source}")]
+    #[error("{}: {source}", shown(.url))]
     Request {
         /// What was wanted.
         url: String,
@@ -42,7 +43,7 @@ pub enum Error {
         source: Box<ureq::Error>,
     },
     /// An answer, but not the body.
-    #[error("{url}: the server answered {status}")]
+    #[error("{}: the server answered {status}", shown(.url))]
     Status {
         /// What was wanted.
         url: String,
@@ -50,7 +51,7 @@ pub enum Error {
         status: u16,
     },
     /// More bytes than the caller takes.
-    #[error("{url}: longer than {limit} bytes")]
+    #[error("{}: longer than {limit} bytes", shown(.url))]
     TooLong {
         /// What was wanted.
         url: String,
@@ -58,13 +59,13 @@ pub enum Error {
         limit: u64,
     },
     /// Not UTF-8.
-    #[error("{url}: not UTF-8 text")]
+    #[error("{}: not UTF-8 text", shown(.url))]
     NotText {
         /// What was wanted.
         url: String,
     },
     /// Not the bytes that are pinned.
-    #[error("{url}: wrong size: expected {expected} bytes, found {found}")]
+    #[error("{}: wrong size: expected {expected} bytes, found {found}", shown(.url))]
     Size {
         /// Where it came from.
         url: String,
@@ -74,7 +75,7 @@ pub enum Error {
         found: u64,
     },
     /// Not the bytes that are pinned.
-    #[error("{url}: wrong content: expected {kind} {expected}, found {found}")]
+    #[error("{}: wrong content: expected {kind} {expected}, found {found}", shown(.url))]
     Digest {
         /// Where it came from.
         url: String,

@@ -7,6 +7,7 @@ mod download;
 mod http;
 mod oci;
 pub mod proxy;
+mod secret;
 mod settings;
 mod sizeless;
 

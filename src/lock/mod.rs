@@ -19,8 +19,15 @@ pub use input::Input;
 pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 /// Headers of an answer that a lock keeps.
-pub(crate) const KEPT_HEADERS: &[&str] =
-    &["content-encoding", "content-type", "etag", "last-modified", "location"];
+pub(crate) const KEPT_HEADERS: &[&str] = &[
+    "content-disposition",
+    "content-encoding",
+    "content-type",
+    "etag",
+    "last-modified",
+    "location",
+    "www-authenticate",
+];
 
 /// One recorded request of a RUN step, with the answer that every replay gives.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -39,8 +46,8 @@ pub struct NetworkEntry {
     pub sha256: String,
     /// Size of the response body, in bytes.
     pub size: u64,
-    /// `Content-Type`, `Last-Modified`, `ETag`, `Location` and `Content-Encoding` (for HEAD also
-    /// `Content-Length`), lower-case names, sorted.
+    /// `Content-Disposition`, `Content-Encoding`, `Content-Type`, `ETag`, `Last-Modified`, `Location` and
+    /// `WWW-Authenticate` (for HEAD also `Content-Length`), lower-case names, sorted.
     pub headers: Vec<(String, String)>,
 }
 

@@ -1,10 +1,12 @@
 //! Taking the result of a sandbox in which nobody lives any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use fs_err as fs;
+use memchr::memmem::Finder;
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
@@ -14,7 +16,7 @@ use super::init::Notes;
 use super::normalise::Rules;
 use super::request::{Capture, MountSource, Report, Request};
 use super::{canonical, mounts};
-use crate::tree::{self, Owner};
+use crate::tree::{self, Owner, TreeInfo};
 
 /// Makes the layer and the outputs canonical and hashes them.
 pub(super) fn take(request: &Request, ground: &Ground, notes: OwnedFd) -> Result<Report, Fault> {
@@ -36,7 +38,7 @@ pub(super) fn take(request: &Request, ground: &Ground, notes: OwnedFd) -> Result
             let lower = merged_view(ground)?;
             let rules = Rules::except(&request.keep);
             canonical::layer(upper, lower.as_deref(), rules, request.epoch)?;
-            Some(tree::hash_tree(upper, Owner::AsSeen).map_err(Trouble::from)?)
+            Some(hash_layer(upper, &request.forbidden)?)
         }
     };
     if layer.is_some() || !outputs.is_empty() {
@@ -47,7 +49,25 @@ pub(super) fn take(request: &Request, ground: &Ground, notes: OwnedFd) -> Result
     Ok(Report { layer, outputs, status: notes.status })
 }
 
-fn outputs(request: &Request) -> Result<BTreeMap<String, tree::TreeInfo>, Fault> {
+/// Hashes a layer, and looks on the way for what may not be in it.
+fn hash_layer(upper: &Path, forbidden: &[Vec<u8>]) -> Result<TreeInfo, Fault> {
+    let finders: Vec<Finder<'_>> = forbidden.iter().map(Finder::new).collect();
+    let found = Mutex::new(BTreeSet::new());
+    let look = |path: &Path, content: &[u8]| {
+        if finders.iter().any(|it| it.find(content).is_some()) {
+            let path = Path::new("/").join(path);
+            found.lock().unwrap_or_else(PoisonError::into_inner).insert(path.display().to_string());
+        }
+    };
+    let info = tree::hash_tree_seen(upper, Owner::AsSeen, &look).map_err(Trouble::from)?;
+    // The first of them, so that it is the same one each time.
+    match found.into_inner().unwrap_or_else(PoisonError::into_inner).pop_first() {
+        Some(path) => Err(Fault::Forbidden(path)),
+        None => Ok(info),
+    }
+}
+
+fn outputs(request: &Request) -> Result<BTreeMap<String, TreeInfo>, Fault> {
     let mut outputs = BTreeMap::new();
     for mount in &request.mounts {
         let MountSource::Output { name, file } = &mount.source else { continue };

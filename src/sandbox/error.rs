@@ -26,6 +26,9 @@ pub enum Error {
     /// An output file is still empty after all steps.
     #[error("the output `{0}` was not written")]
     EmptyOutput(String),
+    /// A file of the layer has what is forbidden; its path inside.
+    #[error("{0} has something of this one build in it")]
+    Forbidden(String),
     /// The checkpoint to begin with is damaged.
     #[error("the checkpoint is damaged: {0}")]
     Checkpoint(String),
@@ -115,6 +118,7 @@ pub(super) enum Fault {
         failure: StepFailure,
     },
     EmptyOutput(String),
+    Forbidden(String),
     /// During whatever step was running.
     Limit(Limit),
     Checkpoint(String),
@@ -133,6 +137,7 @@ impl Fault {
             (Fault::Setup(message), _) => Error::Setup(message),
             (Fault::Step { idx, failure }, _) => Error::StepFailed { idx, failure },
             (Fault::EmptyOutput(name), _) => Error::EmptyOutput(name),
+            (Fault::Forbidden(path), _) => Error::Forbidden(path),
             (Fault::Limit(limit), Some(idx)) => Error::StepFailed { idx, failure: StepFailure::Limit(limit) },
             (Fault::Limit(limit), None) => Error::Setup(limit.to_string()),
             (Fault::Checkpoint(why), _) => Error::Checkpoint(why),

@@ -72,7 +72,7 @@ fn live(life: Life<'_>) -> Result<(), Fault> {
     rustix::system::sethostname(b"raptor").context(|| "cannot set the host name")?;
     rustix::system::setdomainname(b"(none)").context(|| "cannot set the domain name")?;
     network::set_up(request.network, engine)?;
-    let mut keeper = request.checkpoints.as_ref().map(Keeper::open).transpose()?;
+    let mut keeper = request.checkpoints.as_ref().map(|it| Keeper::open(it, request)).transpose()?;
     let mut resumed = keeper.as_mut().map(Keeper::resume).transpose()?.flatten();
     let root = root::enter(request, ground, map, resumed.as_mut())?;
     watchdog::show(request, &watchdog)?;

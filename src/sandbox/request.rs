@@ -23,10 +23,17 @@ pub struct Request {
     pub capture: Capture,
     /// Absolute paths that [`Capture::Layer`] neither empties nor deletes, with what is below them.
     pub keep: Vec<String>,
+    /// Bytes that no file of a [`Capture::Layer`] below a mebibyte may have in it: what would not be the same in
+    /// another build.
+    #[serde(default)]
+    pub forbidden: Vec<Vec<u8>>,
     /// Mounts over the root, in order.
     pub mounts: Vec<Mount>,
     /// Files below `/run/raptor` (relative name → text), for settings that must not stay in the layer.
     pub run_files: BTreeMap<String, String>,
+    /// The same, for what is another text in each build: it is in no checkpoint, and made anew after one.
+    #[serde(default)]
+    pub passing_files: BTreeMap<String, String>,
     /// What to do, in order; the first failure ends it.
     pub steps: Vec<Step>,
     /// What the network is.

@@ -82,9 +82,10 @@ pub(super) fn enter(
         Some(resumed) => resumed.fill_memory()?,
         None => {
             make_dev()?;
-            write_run_files(request)?;
+            write_run_files(&request.run_files)?;
         }
     }
+    write_run_files(&request.passing_files)?;
     kernel.attach_devices(map)?;
     for (dest, source) in &prepared {
         attach(source, dest, &mut made)?;
@@ -319,8 +320,8 @@ fn make_mount_point(path: &Path, is_dir: bool, made: &mut Vec<PathBuf>) -> Resul
     Ok(())
 }
 
-fn write_run_files(request: &Request) -> Result<(), Trouble> {
-    for (name, text) in &request.run_files {
+fn write_run_files(files: &BTreeMap<String, String>) -> Result<(), Trouble> {
+    for (name, text) in files {
         let name = Path::new(name);
         if !name.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(Trouble(format!("`{}` is no name below /run/raptor", name.display())));

@@ -94,5 +94,7 @@ Acquire::PDiffs "false";
 // A recorded answer is as good as on its first day.
 Acquire::Check-Valid-Until "false";
 Acquire::Check-Date "false";
+// Of the recording proxy.
+Acquire::https::CAInfo "/run/raptor/ca.crt";
 "#
 }

@@ -45,6 +45,9 @@ pub enum RealizeError {
         /// The first step that made one of them, counted from 1, with its text.
         step: Option<(usize, String)>,
     },
+    /// A file of the layer holds a certificate of the recording proxy.
+    #[error("{0} holds the certificate of the recording proxy, which every build makes anew")]
+    Certificate(String),
     /// The sandbox failed.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),

@@ -39,7 +39,8 @@ impl FailedState {
     /// Of a sandbox that failed in this step.
     pub(super) fn new(name: &str, number: usize, text: &str, request: &Request) -> FailedState {
         // Its files are as the step left them, not as a checkpoint has them.
-        let request = Request { checkpoints: None, ..request.clone() };
+        // What is of one build alone goes with it.
+        let request = Request { checkpoints: None, passing_files: Default::default(), ..request.clone() };
         FailedState { name: name.to_owned(), number, text: text.to_owned(), request }
     }
 

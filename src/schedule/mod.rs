@@ -9,6 +9,7 @@ mod graph;
 mod known;
 mod log;
 pub mod mirrors;
+mod net;
 mod once;
 mod plan;
 mod realize;

@@ -12,10 +12,10 @@ use super::checkpoints::Plan;
 use super::failed::{self, FailedState};
 use super::log::Log;
 use super::words::{OUTPUT, run_mounts, sandbox_step, step_text};
-use super::{Context, Goals, Kept, Progress, RealizeError, apt, bootstrap, mirrors, once};
+use super::{Context, Goals, Kept, Progress, RealizeError, apt, bootstrap, mirrors, net, once};
 use crate::derivation::{Bootstrap, Derivation, DrvId, Fetch, Image, Layer, Outputs, Run, Source, Step};
 use crate::fetch::debian::{self, Mirror, MirrorKind};
-use crate::fetch::proxy::{Proxy, ProxyConfig, ProxyEvent, Refusal, missing_bodies};
+use crate::fetch::proxy::{Authority, Proxy, ProxyConfig, ProxyEvent, Refusal, missing_bodies};
 use crate::fetch::{self, Wanted};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Capture, Event, LayerBlob, Listeners, Network, Report, Request};
@@ -199,6 +199,12 @@ impl Job<'_> {
         request.run_files.insert("apt.conf".to_owned(), apt::apt_conf().to_owned());
         request.steps = it.steps.iter().map(sandbox_step).collect();
         request.keep.clone_from(&it.keep);
+        if runs {
+            let authority = Authority::of_process().map_err(RealizeError::Proxy)?;
+            request.passing_files.insert("ca.crt".to_owned(), authority.pem());
+            request.forbidden = authority.marks();
+            request.run_files.insert("wgetrc".to_owned(), net::wgetrc());
+        }
         let mut plan = match runs && self.ctx.options.checkpoints {
             true => {
                 let base = mirrors::base(goals.derivations, self.id).map(mirrors::seen);
@@ -299,6 +305,8 @@ impl Job<'_> {
             keep: Vec::new(),
             mounts: Vec::new(),
             run_files: BTreeMap::new(),
+            passing_files: BTreeMap::new(),
+            forbidden: Vec::new(),
             steps: Vec::new(),
             network,
             epoch,
@@ -429,6 +437,7 @@ impl Job<'_> {
                 let (text, kept) = (text(idx), Kept::No);
                 Err(RealizeError::Step { number: idx + 1, text, tail, refused, failure, kept })
             }
+            Err(sandbox::Error::Forbidden(path)) => Err(RealizeError::Certificate(path)),
             Err(error) => Err(error.into()),
             Ok(_) if !refused.is_empty() => {
                 let idx = self.watch.step_of(&refused);

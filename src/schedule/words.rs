@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::apt;
+use super::net;
 use crate::derivation::{Attrs, Outputs, RunMount, Step};
 use crate::sandbox::{self, Mount, MountSource};
 use crate::tree::TreeHash;
@@ -15,7 +15,9 @@ pub(super) fn sandbox_step(step: &Step<Outputs>) -> sandbox::Step {
     match step {
         Step::Run { argv, env, cwd } => {
             let mut env = env.clone();
-            env.entry("APT_CONFIG".to_owned()).or_insert_with(|| apt::APT_CONF.to_owned());
+            for (name, value) in net::env() {
+                env.entry(name.to_owned()).or_insert_with(|| value.to_owned());
+            }
             sandbox::Step::Run { argv: argv.clone(), env, cwd: cwd.clone() }
         }
         Step::Workdir { path } => sandbox::Step::Workdir { path: path.clone() },

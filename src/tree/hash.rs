@@ -70,15 +70,27 @@ pub enum TreeError {
 /// Whether an entry is left out of a tree: its path below the root, and whether it is a directory.
 pub type LeftOut<'a> = dyn Fn(&Path, bool) -> bool + Sync + 'a;
 
+/// Sees the content of a regular file that is smaller than a mebibyte, and its path below the root.
+pub type Seen<'a> = dyn Fn(&Path, &[u8]) + Sync + 'a;
+
 /// Hashes a file or directory, contents in parallel.
 pub fn hash_tree(path: &Path, owner: Owner) -> Result<TreeInfo, TreeError> {
     hash_tree_without(path, owner, &|_, _| false)
 }
 
+/// Hashes a file or directory, and shows small files to somebody who would read them again otherwise.
+pub fn hash_tree_seen(path: &Path, owner: Owner, seen: &Seen<'_>) -> Result<TreeInfo, TreeError> {
+    hash_tree_of(&Walk { root: path, owner, left_out: &|_, _| false, seen: Some(seen) })
+}
+
 /// Hashes what is left of a file or directory when some entries are left out.
 pub fn hash_tree_without(path: &Path, owner: Owner, left_out: &LeftOut<'_>) -> Result<TreeInfo, TreeError> {
-    let stat = fs::symlink_metadata(path)?;
-    let root = Node::of(path.to_path_buf(), stat, &Walk { root: path, owner, left_out }, 0)?;
+    hash_tree_of(&Walk { root: path, owner, left_out, seen: None })
+}
+
+fn hash_tree_of(walk: &Walk<'_>) -> Result<TreeInfo, TreeError> {
+    let stat = fs::symlink_metadata(walk.root)?;
+    let root = Node::of(walk.root.to_path_buf(), stat, walk, 0)?;
     let mut info = Summary::default();
     let mut links = HashMap::new();
     let hash = info.digest(&root, Path::new(""), &mut links);
@@ -170,6 +182,7 @@ struct Walk<'a> {
     root: &'a Path,
     owner: Owner,
     left_out: &'a LeftOut<'a>,
+    seen: Option<&'a Seen<'a>>,
 }
 
 impl Walk<'_> {
@@ -227,7 +240,7 @@ impl Node {
         } else if kind.is_file() {
             meta.kind = b'f';
             meta.link = (stat.nlink() > 1 && owner == Owner::AsSeen).then_some((stat.dev(), stat.ino()));
-            Content::File(hash_file(&path, stat.size())?)
+            Content::File(hash_file(&path, stat.size(), walk)?)
         } else if kind.is_symlink() {
             meta.kind = b'l';
             Content::Symlink(fs::read_link(&path)?)
@@ -251,12 +264,16 @@ impl Node {
     }
 }
 
-fn hash_file(path: &Path, size: u64) -> Result<[u8; 32], TreeError> {
+fn hash_file(path: &Path, size: u64, walk: &Walk<'_>) -> Result<[u8; 32], TreeError> {
     let mut hasher = blake3::Hasher::new();
     if size >= LARGE {
         hasher
             .update_mmap_rayon(path)
             .map_err(|err| std::io::Error::new(err.kind(), format!("{}: {err}", path.display())))?;
+    } else if let Some(seen) = walk.seen {
+        let content = fs::read(path)?;
+        seen(path.strip_prefix(walk.root).unwrap_or(path), &content);
+        hasher.update(&content);
     } else {
         hasher.update_reader(fs::File::open(path)?)?;
     }

@@ -7,7 +7,7 @@ mod walk;
 pub(crate) use id::hash_id;
 
 pub use hash::{
-    LeftOut, MAX_DEPTH, Owner, TreeError, TreeHash, TreeInfo, hash_imported, hash_tree, hash_tree_without,
-    imported_mode, xattr_counts, xattrs,
+    LeftOut, MAX_DEPTH, Owner, Seen, TreeError, TreeHash, TreeInfo, hash_imported, hash_tree, hash_tree_seen,
+    hash_tree_without, imported_mode, xattr_counts, xattrs,
 };
 pub use walk::{Change, Entry, Kind, below, diff, entries};

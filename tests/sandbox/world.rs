@@ -70,6 +70,8 @@ impl World {
             keep: Vec::new(),
             mounts: Vec::new(),
             run_files: BTreeMap::new(),
+            passing_files: BTreeMap::new(),
+            forbidden: Vec::new(),
             steps,
             network: Network::None,
             epoch: EPOCH,

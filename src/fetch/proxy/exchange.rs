@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ureq::Body;
 use ureq::http::{HeaderMap, HeaderValue, Response, header};
@@ -16,10 +16,13 @@ use super::spool::{Changed, Skip, Spool};
 use super::table::{Key, Table};
 use super::{ProxyConfig, ProxyEvent, Refusal};
 use crate::fetch::http::{Call, Client, Error, is_transient_status, request_error, retry_after};
+use crate::fetch::secret::{is_hidden, resolve, shown};
 use crate::fetch::settings::Reach;
 use crate::lock::{EMPTY_SHA256, KEPT_HEADERS, NetworkEntry};
 use crate::store::{Store, WorkDir};
 
+/// Where programs in a sandbox find the certificate that they must trust.
+pub const CA_FILE: &str = "/run/raptor/ca.crt";
 /// How much of an error page is passed on.
 const MAX_ERROR_PAGE: u64 = 64 * 1024;
 /// How far a body may exceed its recorded size before we stop to wonder what it is.
@@ -32,8 +35,10 @@ pub struct Exchange {
     allow_new: bool,
     offline: bool,
     mirrors: Mirrors,
+    /// URLs with secrets, by what is shown of them: known while this build goes on, recorded nowhere.
+    secrets: Mutex<BTreeMap<String, String>>,
     client: Client,
-    store: Store,
+    pub(super) store: Store,
     work: WorkDir,
     next_spool: AtomicU64,
     cancel: AtomicBool,
@@ -41,7 +46,7 @@ pub struct Exchange {
 }
 
 /// Why there is no answer.
-struct Failure {
+pub(super) struct Failure {
     reason: String,
     /// What the server said instead, if it is to be passed on.
     answer: Option<(Start, Vec<u8>)>,
@@ -68,6 +73,7 @@ impl Exchange {
             allow_new,
             offline: offline || client.is_offline(),
             mirrors: Mirrors::new(mirrors),
+            secrets: Mutex::default(),
             client: client.separate()?,
             work: store.work_dir()?,
             store,
@@ -83,14 +89,22 @@ impl Exchange {
         self.client.shut_down();
     }
 
-    /// Notes that somebody wanted TLS; gives the reason to tell.
-    pub fn refuse_https(&self, host: &str) -> String {
-        let url = format!("https://{host}/");
-        let reason = "HTTPS is not recorded yet".to_owned();
-        let key = Key { url: url.clone(), method: "CONNECT".into(), accept: None, body: None };
-        let text = format!("{reason}: {url}");
-        self.refuse(key, Refusal { method: "CONNECT".into(), url, reason });
-        text
+    /// Notes that TLS with a client did not come about.
+    pub fn refuse_tls(&self, host: &str, why: &str) {
+        let reason = format!("TLS failed: {why}; does the program trust {CA_FILE}?");
+        self.refuse_connection("CONNECT", format!("https://{host}/"), reason);
+    }
+
+    /// Notes that a client speaks HTTP/2; gives the reason to tell.
+    pub fn refuse_http2(&self, host: &str) -> String {
+        let reason = "HTTP/2 without TLS is not recorded; HTTP/1.1 is".to_owned();
+        self.refuse_connection("PRI", format!("http://{host}/"), reason.clone());
+        reason
+    }
+
+    fn refuse_connection(&self, method: &str, url: String, reason: String) {
+        let key = Key { url: url.clone(), method: method.into(), accept: None, body: None };
+        self.refuse(key, Refusal { method: method.into(), url, reason });
     }
 
     fn refuse(&self, key: Key, refusal: Refusal) {
@@ -100,25 +114,30 @@ impl Exchange {
 
     /// Answers a request; true if the connection can be used again.
     pub fn answer(&self, request: &Request, mut reply: Reply) -> bool {
-        let place = self.mirrors.place(&request.url);
+        let mut place = self.mirrors.place(&request.url);
+        let Some(known) = self.know(&request.url, &mut place) else {
+            return self.refuse_other_secret(request, place.asked, reply);
+        };
         let key = Key {
             url: place.recorded.clone(),
             method: request.head.method.clone(),
             accept: request.head.accept.clone(),
             body: request.body_digest(),
         };
-        let answered = match self.table.claim(&key) {
-            Ok(entry) => self.replay(&entry, &place, request, &mut reply).map(|_| ()),
-            Err(claim) => match self.recorded.get(&key) {
-                Some(entry) => self.replay(entry, &place, request, &mut reply),
-                None => self.record(&key, &place, request, &mut reply),
+        let answered = match &request.head.range {
+            _ if request.head.wants_websocket => {
+                Err("WebSocket connections are not recorded".to_owned().into())
             }
-            .map(|entry| claim.answered(entry)),
+            None => self.whole(&key, &place, request, known, &mut reply).map(|_| ()),
+            // The part is one of the whole answer, which has to be here first.
+            Some(range) => self
+                .whole(&key, &place, request, known, &mut reply.unheard())
+                .and_then(|entry| self.send_part(&entry, range, &mut reply)),
         };
         let Err(failure) = answered else { return reply.finish() };
         let Refusal { method, url, reason } = Refusal {
             method: key.method.clone(),
-            url: request.url.clone(),
+            url: place.asked.clone(),
             reason: if self.cancel.load(Ordering::Relaxed) {
                 "the build ended before the whole answer was here".into()
             } else {
@@ -135,6 +154,69 @@ impl Exchange {
             }
             _ => reply.fail(504, &text),
         }
+    }
+
+    /// Gets the whole answer to a request, from wherever it is to be had.
+    fn whole(
+        &self,
+        key: &Key,
+        place: &Place,
+        request: &Request,
+        known: bool,
+        reply: &mut Reply,
+    ) -> Result<NetworkEntry, Failure> {
+        let known = known || request.head.has_credentials;
+        let claim = match self.table.claim(key, known) {
+            Ok(entry) => return self.replay(&entry, place, request, reply),
+            Err(claim) => claim,
+        };
+        let entry = match self.recorded.get(key) {
+            // Strangers were turned away, but here is somebody else.
+            Some(entry) if known && entry.status >= 400 && self.allow_new && !self.offline => {
+                self.record(key, place, request, reply)
+            }
+            Some(entry) => self.replay(entry, place, request, reply),
+            None => self.record(key, place, request, reply),
+        }?;
+        claim.answered(entry.clone());
+        Ok(entry)
+    }
+
+    /// Keeps the secrets of a URL in mind, or remembers them for one that is without. Tells whether there are any;
+    /// `None` if there were others.
+    fn know(&self, url: &str, place: &mut Place) -> Option<bool> {
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        match secrets.get(&place.asked) {
+            Some(known) if place.asked == url => place.fetched.clone_from(known),
+            Some(known) if known != url => return None,
+            None if place.asked != url => drop(secrets.insert(place.asked.clone(), url.to_owned())),
+            known => return Some(known.is_some()),
+        }
+        Some(true)
+    }
+
+    /// Both would be one request in the lock.
+    fn refuse_other_secret(&self, request: &Request, url: String, reply: Reply) -> bool {
+        let reason = "an earlier request differs from it in nothing but a secret".to_owned();
+        let method = request.head.method.clone();
+        let text = format!("{method} {url}: {reason}");
+        (self.on_event)(ProxyEvent::Refused { url: &url });
+        self.table.fail(Refusal { method, url, reason });
+        reply.fail(504, &text)
+    }
+
+    /// What an answer will be recorded as, but for its body. A secret in the place to go to is known from now on.
+    fn entry(&self, response: &Response<Body>, place: &Place, request: &Request) -> NetworkEntry {
+        let mut entry = entry(response, place, request);
+        for (_, location) in entry.headers.iter_mut().filter(|(name, _)| name == "location") {
+            let without = shown(location).into_owned();
+            if without != *location {
+                let (asked, url) = (resolve(&place.asked, &without), resolve(&place.asked, location));
+                self.secrets.lock().unwrap_or_else(PoisonError::into_inner).insert(asked, url);
+                *location = without;
+            }
+        }
+        entry
     }
 
     fn replay(
@@ -174,7 +256,7 @@ impl Exchange {
                 reply.push(piece.get(..n_read).unwrap_or_default());
             }
         }
-        (self.on_event)(ProxyEvent::Replayed { url: &request.url });
+        (self.on_event)(ProxyEvent::Replayed { url: &place.asked });
         Ok(entry.clone())
     }
 
@@ -208,6 +290,11 @@ impl Exchange {
         if place.reach == Reach::Public && names_this_machine(&place.fetched) {
             return Err("the services of this machine are not part of a build".to_owned().into());
         }
+        if is_hidden(&place.fetched) {
+            return Err("its URL had a secret, which is not recorded, so it cannot be fetched again"
+                .to_owned()
+                .into());
+        }
         let call = call(place, request);
         let mut patience = self.client.patience();
         let id = self.next_spool.fetch_add(1, Ordering::Relaxed);
@@ -223,14 +310,14 @@ impl Exchange {
                     continue;
                 }
                 Ok(response) => {
-                    let entry = entry(&response, place, request);
+                    let entry = self.entry(&response, place, request);
                     match self.body(expected, &entry, response, &mut spool, place, reply)? {
                         Ok((sha256, size)) => {
                             let entry = match expected {
                                 Some(entry) => entry.clone(),
                                 None => NetworkEntry { sha256, size, ..entry },
                             };
-                            (self.on_event)(ProxyEvent::Fetched { url: &request.url, size });
+                            (self.on_event)(ProxyEvent::Fetched { url: &place.asked, size });
                             return Ok(entry);
                         }
                         Err(cut) => (cut, None),
@@ -256,7 +343,9 @@ impl Exchange {
         if let Some(expected) = expected.filter(|expected| expected.status != entry.status) {
             let reason = format!(
                 "{}: the server answered {}, but {} is recorded",
-                place.fetched, entry.status, expected.status
+                shown(&place.fetched),
+                entry.status,
+                expected.status
             );
             return Err(reason.into());
         }
@@ -282,7 +371,8 @@ impl Exchange {
             let mut bytes = piece.get(..n_read).unwrap_or_default();
             if let Some(skip) = &mut skip {
                 bytes = skip.feed(bytes, spool).map_err(|Changed| {
-                    format!("{}: the connection was cut, and then the content was another", place.fetched)
+                    let url = shown(&place.fetched);
+                    format!("{url}: the connection was cut, and then the content was another")
                 })?;
             }
             spool.push(bytes)?;
@@ -329,7 +419,10 @@ fn call<'a>(place: &'a Place, request: &'a Request) -> Call<'a> {
 /// What an answer will be recorded as, but for its body.
 fn entry(response: &Response<Body>, place: &Place, request: &Request) -> NetworkEntry {
     let is_head = request.head.method == "HEAD";
+    let status = response.status().as_u16();
     let mut headers = kept_headers(response.headers(), KEPT_HEADERS);
+    // Other answers have it only to be polite.
+    headers.retain(|(name, _)| name != "www-authenticate" || status == 401);
     if is_head {
         headers.extend(kept_headers(response.headers(), &["content-length"]));
     }
@@ -339,7 +432,7 @@ fn entry(response: &Response<Body>, place: &Place, request: &Request) -> Network
         method: request.head.method.clone(),
         accept: None,
         body: None,
-        status: response.status().as_u16(),
+        status,
         sha256: EMPTY_SHA256.into(),
         size: 0,
         headers,
@@ -360,7 +453,7 @@ fn has_body(entry: &NetworkEntry) -> bool {
     entry.status < 300 && entry.method != "HEAD"
 }
 
-fn start(entry: &NetworkEntry) -> Start {
+pub(super) fn start(entry: &NetworkEntry) -> Start {
     Start { status: entry.status, headers: entry.headers.clone(), length: Some(entry.size) }
 }
 

@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use super::MirrorAlias;
-use super::request::http_url;
+use super::request::{Scheme, url};
 use crate::fetch::Wanted;
 use crate::fetch::http::{Error, Redirects};
+use crate::fetch::secret::{is_hidden, shown};
 use crate::fetch::settings::{Reach, is_internal};
 use crate::lock::NetworkEntry;
 use crate::store::Store;
@@ -18,9 +19,11 @@ pub struct Mirrors {
 
 /// A URL in its roles.
 pub struct Place {
+    /// As the client asked for it, without secrets.
+    pub asked: String,
     /// In the lock.
     pub recorded: String,
-    /// On the network.
+    /// On the network, perhaps with secrets.
     pub fetched: String,
     pub reach: Reach,
     pub redirects: Redirects,
@@ -38,20 +41,17 @@ impl Mirrors {
 
     /// Where a URL of a client belongs.
     pub fn place(&self, url: &str) -> Place {
+        let asked = shown(url).into_owned();
         for MirrorAlias { name, seen, fetch_from } in &self.aliases {
-            let path = url.strip_prefix(seen.as_str()).filter(|path| path.starts_with('/'));
+            let path = asked.strip_prefix(seen.as_str()).filter(|path| path.starts_with('/'));
             // A path that leaves the mirror is not one of it.
             if let Some(path) = path.filter(|path| !path.split(['/', '?']).any(|part| part == "..")) {
-                return Place {
-                    recorded: format!("debian:{name}{path}"),
-                    fetched: format!("{fetch_from}{path}"),
-                    reach: Reach::Any,
-                    redirects: Redirects::Follow,
-                };
+                let (recorded, fetched) = (format!("debian:{name}{path}"), format!("{fetch_from}{path}"));
+                return Place { asked, recorded, fetched, reach: Reach::Any, redirects: Redirects::Follow };
             }
         }
-        let url = url.to_owned();
-        Place { recorded: url.clone(), fetched: url, reach: Reach::Public, redirects: Redirects::Keep }
+        let (recorded, fetched) = (asked.clone(), url.to_owned());
+        Place { asked, recorded, fetched, reach: Reach::Public, redirects: Redirects::Keep }
     }
 
     /// Where a recorded URL can be fetched from.
@@ -77,7 +77,7 @@ pub fn missing_bodies(
     let mut wanted = Vec::new();
     for entry in recorded {
         let is_plain = entry.method == "GET" && entry.accept.is_none() && entry.body.is_none();
-        if !is_plain || entry.size == 0 || names_this_machine(&entry.url) {
+        if !is_plain || entry.size == 0 || names_this_machine(&entry.url) || is_hidden(&entry.url) {
             continue;
         }
         let urls = mirrors.places(&entry.url);
@@ -89,11 +89,16 @@ pub fn missing_bodies(
     Ok(wanted)
 }
 
-fn normal(url: &str) -> String {
-    let url = url.trim_end_matches('/');
-    let rest = url.strip_prefix("http://").unwrap_or(url);
+/// As [`url`] writes it, without slashes at the end.
+fn normal(mirror: &str) -> String {
+    let mirror = shown(mirror);
+    let mirror = mirror.trim_end_matches('/');
+    let (scheme, rest) = match mirror.strip_prefix("https://") {
+        Some(rest) => (Scheme::Https, rest),
+        None => (Scheme::Http, mirror.strip_prefix("http://").unwrap_or(mirror)),
+    };
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    http_url(host, path).map_or_else(|_| url.to_owned(), |url| url.trim_end_matches('/').to_owned())
+    url(scheme, host, path).map_or_else(|_| mirror.to_owned(), |url| url.trim_end_matches('/').to_owned())
 }
 
 /// Does the URL say so itself? Names that only resolve to this machine are the client's to refuse.

@@ -3,17 +3,18 @@
 //! It owns the listening sockets of one sandbox, answers what is recorded, records what is new (if it may), and
 //! in the end tells which requests were made and which got no answer that can be kept. See `spec/lock.md`.
 
+mod authority;
 mod connection;
 mod dns;
 mod exchange;
 mod mirror;
+mod part;
 mod reply;
 mod request;
 mod spool;
 mod table;
-mod tls;
+mod wire;
 
-use std::io::Read;
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
@@ -26,11 +27,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use self::connection::{Connection, Next};
 use self::exchange::Exchange;
 use self::reply::Reply;
+use self::wire::{Closed, Wire};
 use super::http::{Client, Error};
 use crate::lock::NetworkEntry;
 use crate::sandbox::Listeners;
 use crate::store::Store;
 
+pub use self::authority::Authority;
+pub use self::exchange::CA_FILE;
 pub use self::mirror::missing_bodies;
 
 /// Connections at the same time; more wait.
@@ -39,8 +43,6 @@ const MAX_CONNECTIONS: usize = 64;
 const DRAIN_TIME: Duration = Duration::from_secs(30);
 /// How long a checkpoint waits for connections that a step left behind.
 const SETTLE_TIME: Duration = Duration::from_secs(2);
-/// Time for a client to say which TLS host it wants.
-const HELLO_TIME: Duration = Duration::from_secs(5);
 
 /// What a proxy works with.
 pub struct ProxyConfig {
@@ -153,11 +155,11 @@ impl Proxy {
         let (wake, woken) = UnixStream::pair().map_err(socket)?;
         let mut threads = Vec::new();
         let mut sockets = Vec::new();
-        for (listener, serve) in [(listeners.http, serve_http as Serve), (listeners.https, serve_https)] {
+        for listener in [listeners.http, listeners.https] {
             let (shared, woken) = (shared.clone(), woken.try_clone().map_err(socket)?);
             listener.set_nonblocking(true).map_err(socket)?;
             sockets.push(listener.try_clone().map_err(socket)?);
-            threads.push(std::thread::spawn(move || accept(&shared, &listener, &woken, serve)));
+            threads.push(std::thread::spawn(move || accept(&shared, &listener, &woken)));
         }
         listeners.dns.set_nonblocking(true).map_err(socket)?;
         threads.push(std::thread::spawn(move || answer_names(&listeners.dns, &woken)));
@@ -239,10 +241,8 @@ impl Connections {
     }
 }
 
-type Serve = fn(&Shared, TcpStream);
-
 /// Gives each connection a thread, until it is time to stop.
-fn accept(shared: &Arc<Shared>, listener: &TcpListener, woken: &UnixStream, serve: Serve) {
+fn accept(shared: &Arc<Shared>, listener: &TcpListener, woken: &UnixStream) {
     while is_ready(listener, woken) {
         let mut connections = shared.lock();
         while connections.open.len() >= MAX_CONNECTIONS && !connections.stopping {
@@ -261,7 +261,7 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener, woken: &UnixStream, serv
         connections.threads.retain(|thread| !thread.is_finished());
         let shared = shared.clone();
         connections.threads.push(std::thread::spawn(move || {
-            serve(&shared, stream);
+            serve(&shared, &stream);
             shared.lock().open.retain(|(other, _)| *other != id);
             shared.changed.notify_all();
         }));
@@ -288,49 +288,47 @@ fn has_client(socket: &TcpListener) -> bool {
     !matches!(poll(&mut fds, Some(&now)), Ok(0))
 }
 
-fn serve_http(shared: &Shared, stream: TcpStream) {
-    let Ok(mut connection) = Connection::new(&stream) else { return };
+fn serve(shared: &Shared, stream: &TcpStream) {
+    let (mut early, mut tunnel) = (Vec::new(), None);
     loop {
-        let keep_alive = match connection.next() {
-            Next::Request(request) => shared.exchange.answer(&request, Reply::new(&stream, &request.head)),
-            Next::Tunnel(host) => {
-                let reason = shared.exchange.refuse_https(&host);
-                Reply::last(&stream).fail(504, &reason)
+        let wire = match Wire::accept(stream, early, tunnel.as_deref()) {
+            Ok(wire) => wire,
+            Err(closed) => {
+                if let Closed::Tls(host, why) = closed {
+                    shared.exchange.refuse_tls(&host, &why);
+                }
+                let _ = stream.shutdown(Shutdown::Both);
+                return;
             }
-            Next::Bad(bad) => Reply::last(&stream).fail(bad.status, bad.reason),
-            Next::End => false,
         };
-        if !keep_alive {
-            // The client learns of the end only when all handles are closed, ours in the list too.
-            let _ = stream.shutdown(Shutdown::Both);
-            return;
+        let mut connection = Connection::new(&wire);
+        match serve_requests(shared, &wire, &mut connection) {
+            Some(host) => (early, tunnel) = (connection.into_rest(), Some(host)),
+            None => return wire.close(),
         }
     }
 }
 
-fn serve_https(shared: &Shared, mut stream: TcpStream) {
-    let mut hello = Vec::new();
-    let mut piece = [0; 4096];
-    let deadline = Instant::now() + HELLO_TIME;
-    let name = loop {
-        if let tls::Hello::Name(name) = tls::server_name(&hello) {
-            break name;
-        }
-        let rest = deadline.saturating_duration_since(Instant::now());
-        let n_read = match rest.is_zero() || stream.set_read_timeout(Some(rest)).is_err() {
-            true => 0,
-            false => stream.read(&mut piece).unwrap_or(0),
+/// Answers requests until the last, or until the client wants a tunnel, of which we are the other end.
+fn serve_requests(shared: &Shared, wire: &Wire<'_>, connection: &mut Connection<'_>) -> Option<String> {
+    loop {
+        let keep_alive = match connection.next() {
+            Next::Request(request) => shared.exchange.answer(&request, Reply::new(wire, &request.head)),
+            Next::Tunnel(_) if wire.is_secure() => {
+                Reply::last(wire).fail(501, "a tunnel inside TLS is not supported")
+            }
+            Next::Tunnel(host) => {
+                wire.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").ok()?;
+                return Some(host);
+            }
+            Next::Bad(bad) => Reply::last(wire).fail(bad.status, bad.reason),
+            Next::Http2 => Reply::last(wire).fail(505, &shared.exchange.refuse_http2(&wire.address())),
+            Next::End => false,
         };
-        match piece.get(..n_read).filter(|piece| !piece.is_empty()) {
-            Some(piece) => hello.extend_from_slice(piece),
-            None => break None,
+        if !keep_alive {
+            return None;
         }
-    };
-    // A connection without a word is not a request: some programs only look whether the port is open.
-    if !hello.is_empty() {
-        shared.exchange.refuse_https(name.as_deref().unwrap_or("unknown"));
     }
-    let _ = stream.shutdown(Shutdown::Both);
 }
 
 fn answer_names(socket: &UdpSocket, woken: &UnixStream) {

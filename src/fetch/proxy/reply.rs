@@ -4,17 +4,15 @@
 //! and true answer, or notices that it did not. Small answers are sent in one go, so a failure while they
 //! arrive can still become an error text.
 
-use std::io::Write;
-use std::net::{Shutdown, TcpStream};
-
 use super::request::Head;
+use super::wire::Wire;
 
 /// Bytes that are held back before anything is sent.
 const HELD: usize = 256 * 1024;
 
 /// An answer in the making.
 pub struct Reply<'a> {
-    stream: &'a TcpStream,
+    wire: &'a Wire<'a>,
     minor: u8,
     head_only: bool,
     keep_alive: bool,
@@ -43,22 +41,22 @@ enum State {
 }
 
 impl<'a> Reply<'a> {
-    pub fn new(stream: &'a TcpStream, head: &Head) -> Reply<'a> {
+    pub fn new(wire: &'a Wire<'a>, head: &Head) -> Reply<'a> {
         Reply {
             head_only: head.method == "HEAD",
             keep_alive: head.keep_alive,
-            ..Reply::plain(stream, head.minor)
+            ..Reply::plain(wire, head.minor)
         }
     }
 
     /// For requests that could not be read: their connection cannot be used again.
-    pub fn last(stream: &'a TcpStream) -> Reply<'a> {
-        Reply::plain(stream, 1)
+    pub fn last(wire: &'a Wire<'a>) -> Reply<'a> {
+        Reply::plain(wire, 1)
     }
 
-    fn plain(stream: &'a TcpStream, minor: u8) -> Reply<'a> {
+    fn plain(wire: &'a Wire<'a>, minor: u8) -> Reply<'a> {
         Reply {
-            stream,
+            wire,
             minor,
             head_only: false,
             keep_alive: false,
@@ -66,6 +64,11 @@ impl<'a> Reply<'a> {
             held: Vec::new(),
             state: State::Held,
         }
+    }
+
+    /// Another one, that nobody hears.
+    pub fn unheard(&self) -> Reply<'a> {
+        Reply { state: State::Gone, ..Reply::plain(self.wire, self.minor) }
     }
 
     /// Something of it may have reached the client.
@@ -106,7 +109,7 @@ impl<'a> Reply<'a> {
     /// Ends with an error text, or with a cut when it is too late for that.
     pub fn fail(mut self, status: u16, text: &str) -> bool {
         if self.is_on_its_way() {
-            let _ = self.stream.shutdown(Shutdown::Both);
+            self.wire.cut();
             return false;
         }
         let content_type = ("content-type".to_owned(), "text/plain; charset=utf-8".to_owned());
@@ -152,7 +155,7 @@ impl<'a> Reply<'a> {
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        if self.state != State::Gone && self.stream.write_all(bytes).is_err() {
+        if self.state != State::Gone && self.wire.write_all(bytes).is_err() {
             self.state = State::Gone;
         }
     }

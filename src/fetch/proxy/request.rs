@@ -53,15 +53,32 @@ pub struct Head {
     pub framing: Framing,
     pub keep_alive: bool,
     pub expects_continue: bool,
+    /// The part of the answer that is wanted, as it was asked for.
+    pub range: Option<Range>,
+    /// The client wants another protocol than HTTP on this connection, and cannot do without.
+    pub wants_websocket: bool,
+    /// There is something in the headers that proves who asks.
+    pub has_credentials: bool,
+}
+
+/// A part of a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// First byte, or none for the last bytes.
+    pub first: Option<u64>,
+    /// Last byte, or how many of the last.
+    pub last: Option<u64>,
+    /// `ETag` or `Last-Modified` that the whole must have.
+    pub unless_changed: Option<String>,
 }
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// `http:` URL in normal form: host in lower case, no port 80, no fragment.
-    Http(String),
-    /// Something inside TLS on this host (and port, unless 443).
-    Https(String),
+    /// URL in normal form: host in lower case, no usual port, no fragment. It may hold a user name and a password.
+    Url(String),
+    /// Any connection with this host and port.
+    Tunnel(String),
 }
 
 /// How the end of a body is known.
@@ -77,6 +94,7 @@ pub enum Framing {
 #[derive(Debug)]
 pub struct Request {
     pub head: Head,
+    /// As the client asked for it, secrets included: nobody is told.
     pub url: String,
     pub body: Vec<u8>,
 }
@@ -88,8 +106,9 @@ impl Request {
     }
 }
 
-/// Parses the head of a request at the start of `buffer`, and gives its length. `None`: more bytes are needed.
-pub fn parse_head(buffer: &[u8]) -> Result<Option<(Head, usize)>, Bad> {
+/// Parses the head of a request at the start of `buffer`, which came through TLS or not, and gives its length. `None`:
+/// more bytes are needed.
+pub fn parse_head(buffer: &[u8], secure: bool) -> Result<Option<(Head, usize)>, Bad> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let window = buffer.get(..MAX_HEAD).unwrap_or(buffer);
@@ -112,15 +131,19 @@ pub fn parse_head(buffer: &[u8]) -> Result<Option<(Head, usize)>, Bad> {
     }
     let connection = tokens(&headers, "connection");
     let has = |token: &str| connection.iter().any(|it| it == token);
+    let scheme = if secure { Scheme::Https } else { Scheme::Http };
     let head = Head {
         method: method.to_owned(),
-        target: parse_target(method, target, host(&headers)?)?,
+        target: parse_target(method, target, scheme, host(&headers)?)?,
         minor,
         accept: accept(&headers)?,
         forwarded: forwarded(&headers, &connection),
         framing: framing(&headers)?,
         keep_alive: minor == 1 && !has("close"),
         expects_continue: minor == 1 && tokens(&headers, "expect").iter().any(|it| it == "100-continue"),
+        range: if method == "GET" { range(&headers) } else { None },
+        wants_websocket: tokens(&headers, "upgrade").iter().any(|it| it == "websocket"),
+        has_credentials: headers.iter().any(|(name, _)| is_credential(name)),
     };
     Ok(Some((head, length)))
 }
@@ -141,39 +164,54 @@ fn tokens(headers: &[(String, &[u8])], name: &str) -> Vec<String> {
 fn host<'a>(headers: &'a [(String, &'a [u8])]) -> Result<&'a str, Bad> {
     let mut hosts = values(headers, "host");
     match (hosts.next().map(std::str::from_utf8), hosts.next()) {
-        (Some(Ok(host)), None) => Ok(host),
+        (Some(Ok(host)), None) if !host.contains('@') => Ok(host),
         (None, None) => Err(bad(400, "the Host header is missing")),
         _ => Err(bad(400, "there is more than one host, or a strange one")),
     }
 }
 
-fn parse_target(method: &str, target: &str, host: &str) -> Result<Target, Bad> {
-    if method == "CONNECT" {
-        return Ok(Target::Https(authority(target, ":443")?));
-    }
-    if let Some(path) = target.strip_prefix('/') {
-        return http_url(host, &format!("/{path}")).map(Target::Http);
-    }
-    match target.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            let (host, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
-            match scheme.to_ascii_lowercase().as_str() {
-                "http" => http_url(host, path).map(Target::Http),
-                "https" => Ok(Target::Https(authority(host, ":443")?)),
-                _ => Err(bad(400, "only http URLs are supported")),
-            }
-        }
-        None => Err(bad(400, "the request target is neither a path nor a URL")),
-    }
+/// What URLs begin with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
 }
 
-/// An `http:` URL in normal form.
-pub fn http_url(host: &str, path: &str) -> Result<String, Bad> {
-    let host = authority(host, ":80")?;
+fn parse_target(method: &str, target: &str, scheme: Scheme, host: &str) -> Result<Target, Bad> {
+    if method == "CONNECT" {
+        return Ok(Target::Tunnel(authority(without_user(target).1, "")?));
+    }
+    if let Some(path) = target.strip_prefix('/') {
+        return url(scheme, host, &format!("/{path}")).map(Target::Url);
+    }
+    let Some((named, rest)) = target.split_once("://") else {
+        return Err(bad(400, "the request target is neither a path nor a URL"));
+    };
+    let scheme = match named.to_ascii_lowercase().as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        "ftp" => return Err(bad(501, "FTP is not recorded; only http and https are")),
+        _ => return Err(bad(501, "this is not recorded; only http and https are")),
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    url(scheme, host, path).map(Target::Url)
+}
+
+/// User and password of an authority, and the rest.
+fn without_user(authority: &str) -> (&str, &str) {
+    authority.rsplit_once('@').unwrap_or(("", authority))
+}
+
+/// A URL in normal form.
+pub fn url(scheme: Scheme, host: &str, path: &str) -> Result<String, Bad> {
+    let (user, host) = without_user(host);
+    let at = if user.is_empty() { "" } else { "@" };
+    let (name, port) = if scheme == Scheme::Https { ("https", ":443") } else { ("http", ":80") };
+    let host = authority(host, port)?;
     let path = path.split('#').next().unwrap_or_default();
     let slash = if path.starts_with('/') { "" } else { "/" };
-    let url = format!("http://{host}{slash}{path}");
+    let url = format!("{name}://{user}{at}{host}{slash}{path}");
     match url.bytes().all(|b| b.is_ascii_graphic()) && url.parse::<Uri>().is_ok() {
         true => Ok(url),
         false => Err(bad(400, "the path is not valid in a URL")),
@@ -206,6 +244,34 @@ fn accept(headers: &[(String, &[u8])]) -> Result<Option<String>, Bad> {
         return Err(bad(400, "the Accept header is not ASCII"));
     }
     Ok(Some(accept).filter(|it| !it.is_empty() && it != "*/*"))
+}
+
+/// One range of bytes; several at once are as good as none.
+fn range(headers: &[(String, &[u8])]) -> Option<Range> {
+    let text = |name: &str| {
+        let mut all = values(headers, name);
+        let first = all.next().and_then(|it| std::str::from_utf8(it).ok());
+        first.filter(|_| all.next().is_none())
+    };
+    let (first, last) = text("range")?.strip_prefix("bytes=")?.split_once('-')?;
+    let number = |text: &str| match text.trim() {
+        "" => Some(None),
+        text if text.bytes().all(|b| b.is_ascii_digit()) => text.parse().ok().map(Some),
+        _ => None,
+    };
+    let (first, last) = (number(first)?, number(last)?);
+    let makes_sense = match (first, last) {
+        (None, None) => false,
+        (Some(first), Some(last)) => first <= last,
+        _ => true,
+    };
+    let unless_changed = text("if-range").map(str::to_owned);
+    makes_sense.then_some(Range { first, last, unless_changed })
+}
+
+/// Whether a header proves who asks.
+fn is_credential(name: &str) -> bool {
+    matches!(name, "authorization" | "cookie") || name.contains("token") || name.contains("api-key")
 }
 
 fn forwarded(headers: &[(String, &[u8])], connection: &[String]) -> HeaderMap {

@@ -6,7 +6,7 @@ use super::*;
 
 fn parse(text: &str) -> Result<Head, Bad> {
     let text = text.replace('\n', "\r\n");
-    let (head, length) = parse_head(text.as_bytes())?.expect("a whole head");
+    let (head, length) = parse_head(text.as_bytes(), false)?.expect("a whole head");
     assert_eq!(length, text.len());
     Ok(head)
 }
@@ -17,8 +17,8 @@ fn targets() {
         let found = parse(&format!("{line} HTTP/1.1\nHost: {host}\n\n"));
         let found = match &found {
             Ok(head) => Ok(match &head.target {
-                Target::Http(url) => url.clone(),
-                Target::Https(host) => format!("https {host}"),
+                Target::Url(url) => url.clone(),
+                Target::Tunnel(host) => format!("tunnel to {host}"),
             }),
             Err(bad) => Err(bad.reason),
         };
@@ -30,12 +30,15 @@ fn targets() {
     check("GET /", "[::1]:80", Ok("http://[::1]/"));
     check("GET http://Other.example:80/x", "origin.example", Ok("http://other.example/x"));
     check("GET HTTP://other.example?q", "origin.example", Ok("http://other.example/?q"));
-    check("GET https://other.example/x", "origin.example", Ok("https other.example"));
-    check("CONNECT other.example:443", "other.example:443", Ok("https other.example"));
-    check("GET ftp://other.example/x", "x", Err("only http URLs are supported"));
+    check("GET https://other.example/x", "origin.example", Ok("https://other.example/x"));
+    check("GET https://Me:X@Other.example:443", "x", Ok("https://Me:X@other.example/"));
+    check("CONNECT Other.example:443", "other.example:443", Ok("tunnel to other.example:443"));
+    check("GET ftp://other.example/x", "x", Err("FTP is not recorded; only http and https are"));
+    check("GET gopher://x/", "x", Err("this is not recorded; only http and https are"));
     check("GET x", "x", Err("the request target is neither a path nor a URL"));
     check("OPTIONS *", "x", Err("the request target is neither a path nor a URL"));
-    for host in ["", "user@host", "a b", "host:port", "host:99999", "[::1", "[x]", "a/b", "h\u{e9}"] {
+    check("GET /", "user@host", Err("there is more than one host, or a strange one"));
+    for host in ["", "a b", "host:port", "host:99999", "[::1", "[x]", "a/b", "h\u{e9}"] {
         check("GET /", host, Err("the host is not valid"));
     }
     check("GET /\u{e9}", "x", Err("the path is not valid in a URL"));
@@ -61,7 +64,24 @@ fn headers() {
     let many = "A: b\n".repeat(MAX_HEADERS);
     assert_eq!(get(&many).unwrap_err().status, 431);
     let long = vec![b'a'; MAX_HEAD];
-    assert_eq!(parse_head(&[b"GET /", &long[..]].concat()).unwrap_err().status, 431);
+    assert_eq!(parse_head(&[b"GET /", &long[..]].concat(), false).unwrap_err().status, 431);
+}
+
+#[test]
+fn ranges() {
+    let check = |text: &str, expected: Option<(Option<u64>, Option<u64>)>| {
+        let head = parse(&format!("GET / HTTP/1.1\nHost: x\nRange: {text}\n\n")).unwrap();
+        assert_eq!(head.range.map(|it| (it.first, it.last)), expected, "for {text}");
+    };
+    check("bytes=0-9", Some((Some(0), Some(9))));
+    check("bytes=5-", Some((Some(5), None)));
+    check("bytes=-5", Some((None, Some(5))));
+    for text in ["bytes=9-0", "bytes=-", "bytes=0-1,5-", "bytes=+1-", "lines=1-2", "bytes=1", ""] {
+        check(text, None);
+    }
+    let head = parse("GET / HTTP/1.1\nHost: x\nRange: bytes=1-\nIf-Range: \"x\"\n\n").unwrap();
+    assert_eq!(head.range.unwrap().unless_changed.as_deref(), Some("\"x\""));
+    assert!(parse("POST / HTTP/1.1\nHost: x\nRange: bytes=1-\n\n").unwrap().range.is_none());
 }
 
 #[test]
@@ -102,7 +122,7 @@ fn chunks() {
 proptest! {
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
-        let _ = parse_head(&bytes);
+        let _ = parse_head(&bytes, true);
         let _ = Chunks::default().feed(&bytes);
     }
 
@@ -110,17 +130,19 @@ proptest! {
     fn no_request_panics(
         method in "[A-Z]{1,4}|\\PC{0,3}", target in "/?(https?://)?[ -~]{0,9}\\PC{0,2}",
         host in "[\\[\\]a-z0-9.:@-]{0,9}\\PC?",
-        headers in "((Accept|Connection|Content-Length|Transfer-Encoding|X): ?[ -~é]{0,9}\r\n){0,4}",
+        headers in "((Accept|Connection|Content-Length|Range|Transfer-Encoding|X): ?[ -~é]{0,9}\r\n){0,4}",
+        secure: bool,
     ) {
         let text = format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n");
-        if let Ok(Some((Head { target: Target::Http(url), .. }, length))) = parse_head(text.as_bytes()) {
+        if let Ok(Some((Head { target: Target::Url(url), .. }, length))) = parse_head(text.as_bytes(), secure) {
             prop_assert!(length <= text.len());
             // What we accept can be fetched and written into a lock, and is already in its normal form.
             let uri: Uri = url.parse().unwrap();
             prop_assert!(url.bytes().all(|b| b.is_ascii_graphic()));
             let authority = uri.authority().unwrap().to_string();
-            let path = &url["http://".len() + authority.len()..];
-            prop_assert_eq!(http_url(&authority, path), Ok(url.clone()));
+            let scheme = if url.starts_with("https:") { Scheme::Https } else { Scheme::Http };
+            let path = &url[url.find("://").unwrap() + 3 + authority.len()..];
+            prop_assert_eq!(super::url(scheme, &authority, path), Ok(url.clone()));
         }
     }
 

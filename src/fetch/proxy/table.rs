@@ -32,36 +32,57 @@ pub struct Table {
 #[derive(Clone, Default)]
 struct Inner {
     /// `None` while somebody is getting the answer.
-    answers: BTreeMap<Key, Option<NetworkEntry>>,
+    answers: BTreeMap<Key, Option<Answer>>,
     refused: BTreeMap<Key, Refusal>,
+    /// What no answer makes good.
+    failed: Vec<Refusal>,
+}
+
+#[derive(Clone)]
+struct Answer {
+    entry: NetworkEntry,
+    /// Who asked proved who it was.
+    to_known: bool,
+}
+
+impl Answer {
+    /// Whether it is the answer to all who ask. A server that turns strangers away may answer those it knows; what it
+    /// tells them is what the build saw, and strangers get it too when they ask again.
+    fn is_for(&self, known: bool) -> bool {
+        !known || self.to_known || self.entry.status < 400
+    }
 }
 
 /// The right and duty to answer a request first; given up when dropped.
 pub struct Claim<'a> {
     table: &'a Table,
     key: Key,
+    known: bool,
+    /// The answer to strangers, which stays if there is no other.
+    before: Option<Answer>,
 }
 
 impl Table {
     /// A table of a build that has these answers already.
     pub fn with(answered: Vec<NetworkEntry>) -> Table {
-        let answers = answered.into_iter().map(|it| (Key::of(&it), Some(it))).collect();
+        let answer = |entry| Some(Answer { entry, to_known: false });
+        let answers = answered.into_iter().map(|it| (Key::of(&it), answer(it))).collect();
         Table { inner: Mutex::new(Inner { answers, ..Inner::default() }), changed: Condvar::new() }
     }
 
     /// The answer that this build already got; otherwise it is up to the caller to get it. Waits while
-    /// another connection does.
-    pub fn claim(&self, key: &Key) -> Result<NetworkEntry, Claim<'_>> {
+    /// another connection does. `known`: the client has proved who it is.
+    pub fn claim(&self, key: &Key, known: bool) -> Result<NetworkEntry, Claim<'_>> {
         let mut inner = self.lock();
         loop {
             match inner.answers.get(key) {
-                Some(Some(entry)) => return Ok(entry.clone()),
+                Some(Some(answer)) if answer.is_for(known) => return Ok(answer.entry.clone()),
                 Some(None) => {
                     inner = self.changed.wait(inner).unwrap_or_else(|poisoned| poisoned.into_inner())
                 }
-                None => {
-                    inner.answers.insert(key.clone(), None);
-                    return Err(Claim { table: self, key: key.clone() });
+                _ => {
+                    let before = inner.answers.insert(key.clone(), None).flatten();
+                    return Err(Claim { table: self, key: key.clone(), known, before });
                 }
             }
         }
@@ -70,6 +91,11 @@ impl Table {
     /// Notes that a request got no answer that can be kept.
     pub fn refuse(&self, key: Key, refusal: Refusal) {
         self.lock().refused.insert(key, refusal);
+    }
+
+    /// Notes that a request can have no answer, whatever others like it get.
+    pub fn fail(&self, refusal: Refusal) {
+        self.lock().failed.push(refusal);
     }
 
     /// All answers, and the requests that had none in the end, both sorted.
@@ -89,13 +115,17 @@ impl Table {
 
 impl Inner {
     fn outcome(self) -> (Vec<NetworkEntry>, Vec<Refusal>) {
-        let Inner { answers, mut refused } = self;
+        let Inner { answers, mut refused, failed } = self;
         // A client that asked again and then got its answer is content.
         refused.retain(|key, _| !answers.get(key).is_some_and(Option::is_some));
-        let mut used: Vec<_> = answers.into_values().flatten().collect();
+        let mut used: Vec<_> = answers.into_values().flatten().map(|it| it.entry).collect();
+        // Nor does it matter what went before, when a host did get through with TLS.
+        refused
+            .retain(|key, _| key.method != "CONNECT" || !used.iter().any(|it| it.url.starts_with(&key.url)));
         used.sort();
-        let mut refused: Vec<_> = refused.into_values().collect();
+        let mut refused: Vec<_> = refused.into_values().chain(failed).collect();
         refused.sort();
+        refused.dedup();
         (used, refused)
     }
 }
@@ -103,7 +133,8 @@ impl Inner {
 impl Claim<'_> {
     /// This is the answer, from now on.
     pub fn answered(self, entry: NetworkEntry) {
-        self.table.lock().answers.insert(self.key.clone(), Some(entry));
+        let answer = Answer { entry, to_known: self.known };
+        self.table.lock().answers.insert(self.key.clone(), Some(answer));
     }
 }
 
@@ -111,7 +142,10 @@ impl Drop for Claim<'_> {
     fn drop(&mut self) {
         let mut inner = self.table.lock();
         if inner.answers.get(&self.key).is_some_and(Option::is_none) {
-            inner.answers.remove(&self.key);
+            match self.before.take() {
+                Some(before) => inner.answers.insert(self.key.clone(), Some(before)),
+                None => inner.answers.remove(&self.key),
+            };
         }
         drop(inner);
         self.table.changed.notify_all();

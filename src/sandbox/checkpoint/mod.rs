@@ -21,7 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use self::image::Content;
 use super::error::{Context, Fault, Trouble};
 use super::init::Notes;
-use super::request::Checkpoints;
+use super::request::{Checkpoints, Request};
 use crate::tree;
 
 pub(super) use self::restore::Resumed;
@@ -36,6 +36,8 @@ const MIN_FREE: u64 = 1 << 30;
 /// What init needs to take checkpoints, and has learnt from earlier ones.
 pub(super) struct Keeper<'a> {
     plan: &'a Checkpoints,
+    /// What is left out.
+    passing: Vec<PathBuf>,
     upper: OwnedFd,
     dir: OwnedFd,
     known: Known,
@@ -84,12 +86,13 @@ impl Stamp {
 
 impl<'a> Keeper<'a> {
     /// Opens the directories, while they have names.
-    pub fn open(plan: &'a Checkpoints) -> Result<Keeper<'a>, Trouble> {
+    pub fn open(plan: &'a Checkpoints, request: &Request) -> Result<Keeper<'a>, Trouble> {
         let open = |path: &str| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::open(path, flags, Mode::empty()).context(|| path.to_owned())
         };
-        Ok(Keeper { plan, upper: open("w/upper")?, dir: open("k")?, known: Known::default() })
+        let passing = request.passing_files.keys().map(|name| Path::new("/run/raptor").join(name)).collect();
+        Ok(Keeper { plan, passing, upper: open("w/upper")?, dir: open("k")?, known: Known::default() })
     }
 
     /// Fills the upper dir from the checkpoint to begin with, if there is one. The overlay is not mounted yet.
@@ -112,7 +115,7 @@ impl<'a> Keeper<'a> {
         let name = self.name(idx)?.to_owned();
         let dir = PathBuf::from(format!("/proc/self/fd/{}", self.dir.as_raw_fd()));
         let upper = PathBuf::from(format!("/proc/self/fd/{}", self.upper.as_raw_fd()));
-        let taken = take::take(&self.known, &dir, &name, &upper, notes());
+        let taken = take::take(&self.known, &self.passing, &dir, &name, &upper, notes());
         Some(match taken {
             Ok(known) => {
                 self.known = known;

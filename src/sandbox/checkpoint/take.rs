@@ -1,6 +1,6 @@
 //! Taking a checkpoint, between two steps: no program runs.
 
-use std::collections::hash_map::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
@@ -23,6 +23,7 @@ use crate::tree;
 /// Writes manifest and pack; gives what is known now.
 pub(super) fn take(
     known: &Known,
+    passing: &[PathBuf],
     dir: &Path,
     name: &str,
     upper: &Path,
@@ -37,7 +38,9 @@ pub(super) fn take(
     let mut packs = known.packs.clone();
     let pack = Writer::create(&pack, packs.len())?;
     packs.push(name.to_owned());
-    let mut walk = Walk { known, files: HashMap::new(), pack };
+    let passing = passing.iter().filter_map(|path| fs::symlink_metadata(path).ok());
+    let passing = passing.map(|meta| (meta.dev(), meta.ino())).collect();
+    let mut walk = Walk { known, passing, files: HashMap::new(), pack };
     let upper = walk.node(upper.join("."), OsString::new(), 0)?;
     let mut memory = Vec::new();
     for path in MEMORY {
@@ -77,6 +80,8 @@ fn no_ipc() -> Result<(), Trouble> {
 
 struct Walk<'a> {
     known: &'a Known,
+    /// Files that are left out, by device and inode: so other names of theirs are too.
+    passing: HashSet<(u64, u64)>,
     files: HashMap<(u64, u64), KnownFile>,
     pack: Writer,
 }
@@ -124,7 +129,15 @@ impl Walk<'_> {
     fn children(&mut self, dir: &Path, depth: usize) -> Result<Vec<Node>, Trouble> {
         let names = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name()));
         let names: Vec<OsString> = names.collect::<Result<_, _>>()?;
-        names.into_iter().map(|name| self.node(dir.join(&name), name, depth + 1)).collect()
+        let mut nodes = Vec::with_capacity(names.len());
+        for name in names {
+            let path = dir.join(&name);
+            let meta = fs::symlink_metadata(&path)?;
+            if !self.passing.contains(&(meta.dev(), meta.ino())) {
+                nodes.push(self.node(path, name, depth + 1)?);
+            }
+        }
+        Ok(nodes)
     }
 
     /// A regular file, whose content goes into the pack if it is new.
