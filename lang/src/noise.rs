@@ -19,7 +19,7 @@ pub enum Rule {
 pub const VOLATILE: [&str; 5] = ["dev", "proc", "run", "sys", "tmp"];
 
 /// Whole paths.
-const PATHS: [(&str, Rule); 20] = [
+const PATHS: [(&str, Rule); 22] = [
     // Made by the first boot or made anew by every run of a program.
     ("etc/machine-id", Rule::Empty),
     ("var/lib/dbus/machine-id", Rule::DeleteFile),
@@ -31,6 +31,9 @@ const PATHS: [(&str, Rule); 20] = [
     ("var/cache/ldconfig/aux-cache", Rule::Delete),
     ("var/cache/apt/pkgcache.bin", Rule::Delete),
     ("var/cache/apt/srcpkgcache.bin", Rule::Delete),
+    // When cargo last used each of its downloads; the second is where images of Rust have them.
+    ("root/.cargo/.global-cache", Rule::Delete),
+    ("usr/local/cargo/.global-cache", Rule::Delete),
     // Logs that hold times.
     ("var/log/alternatives.log", Rule::Delete),
     ("var/log/dpkg.log", Rule::Delete),
@@ -89,6 +92,8 @@ mod tests {
             ("var/cache/debconf/config.dat-old", Rule::Delete),
             ("var/cache/debconf/config.dat", Rule::Keep),
             ("var/cache/debconf/a/b-old", Rule::Keep),
+            ("root/.cargo/.global-cache", Rule::Delete),
+            ("root/.cargo/registry", Rule::Keep),
             ("var/tmp", Rule::Keep),
             ("var/log/fontconfig.log", Rule::Delete),
             ("etc/ssl/private/ssl-cert-snakeoil.key", Rule::Delete),

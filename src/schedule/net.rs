@@ -1,4 +1,4 @@
-//! What programs of RUN steps are told, so that they trust the recording proxy.
+//! What programs of RUN steps are told, so that they trust the recording proxy, and ask it the same each time.
 
 use super::apt::APT_CONF;
 use crate::fetch::proxy::CA_FILE;
@@ -19,7 +19,16 @@ pub fn env() -> impl Iterator<Item = (&'static str, &'static str)> {
         "npm_config_cafile",
         "CARGO_HTTP_CAINFO",
     ];
-    trusting.into_iter().map(|name| (name, CA_FILE)).chain([("APT_CONFIG", APT_CONF), ("WGETRC", WGETRC)])
+    let others = [
+        ("APT_CONFIG", APT_CONF),
+        ("WGETRC", WGETRC),
+        // Downloads are used once, and the notes on them hold times, as do the logs there.
+        ("npm_config_cache", "/tmp/npm-cache"),
+        // Whether a newer version is looked for depends on the time of the last look.
+        ("npm_config_update_notifier", "false"),
+        ("PIP_DISABLE_PIP_VERSION_CHECK", "1"),
+    ];
+    trusting.into_iter().map(|name| (name, CA_FILE)).chain(others)
 }
 
 /// The text of the file that `WGETRC` names.
