@@ -129,3 +129,69 @@ fn what_cannot_be_fetched_is_told_with_its_place() {
         assert!(!project.path("Raptor.lock").exists());
     }
 }
+
+#[test]
+fn a_file_may_have_several_places() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let n_cuts = AtomicUsize::new(0);
+    let other = Server::start(|_| (200, String::new(), b"other".to_vec()));
+    let server = Server::start(move |path| match path {
+        "/hello" => (200, String::new(), b"hello".to_vec()),
+        // Less than it says, the first time.
+        "/cut" if n_cuts.fetch_add(1, Ordering::Relaxed) == 0 => {
+            (200, "Content-Length: 5\r\n\r\nhe".to_owned(), Vec::new())
+        }
+        "/cut" => (200, String::new(), b"hello".to_vec()),
+        _ => (404, String::new(), Vec::new()),
+    });
+    let dead = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}/hello", listener.local_addr().unwrap())
+    };
+    let (right, wrong) = (server.url("/hello"), other.url("/hello"));
+    let urls = |first: &str| format!("urls = [\"{first}\", \"{right}\"]\n");
+    let file = ("t.rapt", "MKDIR /srv\nFETCH @tool /srv/\nFETCH --chmod 755 @tool /srv/run\n");
+    let missing = server.url("/missing");
+    for (first, digest) in [
+        (dead.as_str(), format!("sha256 = \"{HELLO}\"\n")),
+        (&missing, format!("blake3 = \"{HELLO_BLAKE3}\"\n")),
+        (&wrong, format!("sha256 = \"{HELLO}\"\n")),
+        (&wrong, format!("blake3 = \"{HELLO_BLAKE3}\"\n")),
+        (&server.url("/cut"), format!("sha256 = \"{HELLO}\"\n")),
+    ] {
+        let manifest = format!("[fetch.tool]\n{}{digest}", urls(first));
+        let project = Project::new(&[("Raptor.toml", &manifest), file]).with_empty_store();
+        let srv = realize(&project, &["--locked", "t"]).join("srv");
+        assert_eq!(fs::read_to_string(srv.join("run")).unwrap(), "hello", "{manifest}");
+        assert!(!project.path("Raptor.lock").exists());
+    }
+
+    // Without a digest, what came first is pinned, and the order of places may change.
+    let manifest = format!("[fetch.tool]\n{}", urls(&missing));
+    let file = ("t.rapt", "MKDIR /srv\nFETCH @tool /srv/tool\n");
+    let project = Project::new(&[("Raptor.toml", &manifest), file]).with_empty_store();
+    project.fails(&["build", "--locked", "t"], &["error[E0309]", "t.rapt:2:1"]);
+    let built = realize(&project, &["t"]);
+    assert!(project.read("Raptor.lock").contains(&format!("[fetch.\"{missing}\"]\nsha256 = \"{HELLO}\"")));
+    project
+        .write("Raptor.toml", &format!("[fetch.tool]\nurls = [\"{wrong}\", \"{right}\", \"{missing}\"]\n"));
+    let again = project.with_empty_store();
+    assert_eq!(realize(&again, &["--locked", "t"]).file_name(), built.file_name());
+
+    again.write(
+        "Raptor.toml",
+        &format!("[fetch.tool]\nurls = [\"{wrong}\", \"{missing}\"]\nsha256 = \"{HELLO}\"\n"),
+    );
+    let fresh = Project::new(&[("Raptor.toml", &again.read("Raptor.toml")), file]).with_empty_store();
+    fresh.fails(&["build", "t"], &["error[E0602]", "t.rapt:2:1", "wrong content", "404"]);
+    again.write("Raptor.toml", &format!("[fetch.tools]\nurl = \"{right}\"\n"));
+    again.fails(&["build", "t"], &["error[E0306]", "no [fetch.tool]", "t.rapt:2:7"]);
+    again.write("Raptor.toml", &format!("[fetch.tool]\nurl = \"{right}\"\n[fetch.tools]\nurl = \"{right}\"\n[run.j]\ntarget = \"t\"\nargs = [\"x\"]\n"));
+    again.ok(&["check"]);
+    let ran = again.run(&["check"]);
+    assert!(
+        ran.stderr.contains("warning[W0516]") && ran.stderr.contains("Raptor.toml:3:8"),
+        "{}",
+        ran.stderr
+    );
+}

@@ -112,6 +112,8 @@ codes! {
     UnusedSource = "W0508", Warning, "A job gives sources for a mount that its target does not have.";
     OutsideProject = "W0509", Warning, "A statement reads a file that is not part of the project.";
     UnusedArgument = "W0510", Warning, "A file is given an argument that it never mentions.";
+    LinkClash = "W0515", Warning, "The project and a package both link a name, to different places.";
+    UnusedFetch = "W0516", Warning, "Nothing uses a file that [fetch] of Raptor.toml describes.";
 }
 
 impl Code {

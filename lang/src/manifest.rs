@@ -1,5 +1,9 @@
 //! Raptor.toml: links, settings, jobs and groups, with the places of everything that can be wrong.
 
+mod debian;
+mod fetch;
+mod link;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -12,15 +16,17 @@ use crate::source::{FileId, Sources, Span};
 use crate::stmt::Spanned;
 use crate::suggest;
 
-mod debian;
-
 pub use debian::{Archive, ArchivePlace, BaseRecipe, Distribution, Repository, full_suite};
+pub use fetch::FetchSource;
+pub use link::{ArchiveSource, GitRef, GitSource, LinkSource, is_package_path};
 
 /// A Raptor.toml.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Manifest {
-    /// `[raptor.link]`: directories of packages, relative to the file.
-    pub links: BTreeMap<String, Spanned<String>>,
+    /// `[raptor.link]`: where packages come from.
+    pub links: BTreeMap<String, Spanned<LinkSource>>,
+    /// `[fetch.NAME]`: files that FETCH names.
+    pub fetch: BTreeMap<String, Spanned<FetchSource>>,
     /// `[raptor] mirror`: URL of a Debian mirror.
     pub mirror: Option<Spanned<String>>,
     /// `[raptor] security-mirror`: URL of a mirror of Debian's security updates.
@@ -90,7 +96,7 @@ struct Reader {
 
 impl Reader {
     fn document(&mut self, root: &Table, manifest: &mut Manifest) {
-        self.known(root, &["raptor", "debian", "run", "group"], "at the top");
+        self.known(root, &["raptor", "debian", "fetch", "run", "group"], "at the top");
         if let Some(raptor) = self.table(root, "raptor") {
             self.known(raptor, &["link", "mirror", "security-mirror", "insecure-registries"], "in [raptor]");
             manifest.mirror = self.string(raptor, "mirror");
@@ -98,17 +104,24 @@ impl Reader {
             manifest.insecure_registries = self.strings(raptor, "insecure-registries", false);
             if let Some(links) = self.table(raptor, "link") {
                 for (name, _) in links.iter() {
-                    if let Some(path) = self.string(links, name) {
+                    if let Some(source) = self.link(links, name) {
                         if name == "std" {
                             self.hides_std(links, name);
                         }
-                        manifest.links.insert(name.to_owned(), path);
+                        manifest.links.insert(name.to_owned(), source);
                     }
                 }
             }
         }
         if let Some(tables) = self.table(root, "debian") {
             manifest.debian = self.distributions(tables);
+        }
+        if let Some(files) = self.table(root, "fetch") {
+            for (name, _) in files.iter() {
+                if let Some(source) = self.fetch(files, name) {
+                    manifest.fetch.insert(name.to_owned(), source);
+                }
+            }
         }
         if let Some(runs) = self.table(root, "run") {
             for (name, _) in runs.iter() {
@@ -357,7 +370,7 @@ mod tests {
              [group.all]\nrun = [\"live\"]\nbuild = [\"a\"]\n",
         );
         assert_eq!(problems, Vec::<String>::new());
-        assert_eq!(manifest.links["lib"].value, "../lib");
+        assert_eq!(manifest.links["lib"].value.dir(), Some("../lib"));
         assert_eq!(manifest.mirror.unwrap().value, "http://mirror.example/debian");
         let job = &manifest.runs["live"];
         assert_eq!(job.target.value, "$std.deblive");
@@ -403,7 +416,6 @@ mod tests {
             ),
             ("[runs.a]\n", "W0503 «runs» unknown key `runs` at the top (did you mean `run`?)"),
             ("[group.g]\nrun = [\"x\"]\n", "E0402 «\"x\"» there is no job `x` (-)"),
-            ("[raptor.link]\na = { git = \"x\" }\n", "E0402 «{ git = \"x\" }» `a` must be a string (-)"),
         ] {
             assert_eq!(read(text).1, [expected], "{text}");
         }

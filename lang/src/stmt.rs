@@ -80,7 +80,7 @@ pub enum Inst {
     },
     /// `FETCH [fileopts] [--sha256 hex | --blake3 hex] url dest`
     Fetch {
-        /// `http://` or `https://`.
+        /// `http://`, `https://`, or `@name` for a file of Raptor.toml.
         url: Spanned<String>,
         /// Where the file goes.
         dest: Spanned<String>,

@@ -57,7 +57,7 @@ impl World for MemoryWorld {
         Ok(names.into_iter().collect())
     }
 
-    fn link(&self, name: &str) -> Option<PathBuf> {
+    fn link(&self, name: &str, _from: &Path) -> Option<PathBuf> {
         self.links.get(name).cloned()
     }
 }

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::manifest::FetchSource;
+
 /// Why a file could not be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
@@ -48,6 +50,12 @@ pub trait World: Sync {
         false
     }
 
-    /// Directory of a linked package (`$name`), relative to the base; `None` if it is not linked.
-    fn link(&self, name: &str) -> Option<PathBuf>;
+    /// Directory of a linked package (`$name`), relative to the base, for files in the directory `from`: a package may
+    /// have links of its own. `None` if it is not linked.
+    fn link(&self, name: &str, from: &Path) -> Option<PathBuf>;
+
+    /// The file that `[fetch.NAME]` describes, for files in the directory `from`.
+    fn fetch(&self, _name: &str, _from: &Path) -> Option<FetchSource> {
+        None
+    }
 }

@@ -53,7 +53,7 @@ impl World for NoFiles {
         Err(ReadError::NotFound)
     }
 
-    fn link(&self, _: &str) -> Option<PathBuf> {
+    fn link(&self, _: &str, _: &Path) -> Option<PathBuf> {
         None
     }
 }

@@ -1,5 +1,7 @@
 //! Tar files that strangers made: read with bounded memory, and their members found by name.
 
+mod unpack;
+
 use std::cell::Cell;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read, Result, Seek, SeekFrom};
@@ -7,6 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
 use tar::EntryType;
+
+pub use unpack::unpack;
 
 /// Most bytes between two entries: headers and the long names and attributes that belong to them, which the tar
 /// library reads into memory.

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::args::Check;
 use super::diagnostics::count;
 use super::errors::CliError;
+use super::links;
 use super::memo::{Memo, Outcome};
 use super::project::{MANIFEST, Project, report};
 use super::session::Session;
@@ -62,6 +63,10 @@ fn evaluate(
     project: &Project,
     args: &Check,
 ) -> Result<(Outcome, Option<CliError>), CliError> {
+    if links::failed(&project.problems) {
+        let (sources, diagnostics) = (project.sources.clone(), in_order(project.problems.clone()));
+        return Ok((Outcome { sources, diagnostics, ..Outcome::default() }, None));
+    }
     // A base that no lock pins yet is no error here.
     let mut evaluator =
         Evaluator::new(&project.files, project.lock()).with_manifest(&project.manifest, &project.sources);

@@ -84,7 +84,7 @@ fn action_line(action: &ActionKind) -> String {
             let exclude: String = exclude.texts().map(|it| format!("--exclude {} ", string(it))).collect();
             format!("COPY {}{exclude}{} {}", options(opts), sources.join(" "), quote(dest))
         }
-        ActionKind::Fetch { url, dest, digest, opts } => {
+        ActionKind::Fetch { url, dest, digest, opts, .. } => {
             let digest = match digest {
                 Some(Digest::Sha256(hex)) => format!("--sha256 {hex} "),
                 Some(Digest::Blake3(hex)) => format!("--blake3 {hex} "),

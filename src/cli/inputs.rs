@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use raptor_lang::def::DebianRequest;
 use raptor_lang::program::{Base, ModuleId, Parameters};
 use raptor_lang::world::World;
 
@@ -133,8 +134,10 @@ impl Needs {
     /// Evaluates with as much of the lock as is asked for. What is wrong with the files is found out elsewhere.
     pub fn of(project: &Project, targets: &Targets) -> Needs {
         let lock = project.lock();
-        let mut needs = Needs::default();
-        let mut so_far = Lock { layers: lock.layers.clone(), ..Lock::default() };
+        let links = project.fetched_packages.iter().cloned().map(Input::Link);
+        let (used, missing) = links.partition(|it| lock.has(it));
+        let mut needs = Needs { used, missing };
+        let mut so_far = Lock { layers: lock.layers.clone(), link: lock.link.clone(), ..Lock::default() };
         loop {
             let mut evaluator = Evaluator::new(&project.files, so_far.clone());
             // Who has no answer is told by what is unpinned.
@@ -163,7 +166,7 @@ fn input(unpinned: &Unpinned) -> Input {
     match unpinned {
         Unpinned::Debian(reference) => Input::Debian(reference.clone()),
         Unpinned::Docker(reference) => Input::Docker(reference.clone()),
-        Unpinned::File(url) => Input::File(url.clone()),
+        Unpinned::File(urls) => Input::File(urls.first().cloned().unwrap_or_default()),
     }
 }
 
@@ -188,7 +191,10 @@ pub fn base(evaluator: &mut Evaluator<'_>, module: &ModuleId) -> Option<Input> {
         let program = evaluator.program(&module).ok()?;
         match &program.from.as_ref()?.value {
             Base::Module(below) => module = below.clone(),
-            Base::Debian(reference) => return Some(Input::Debian(reference.clone())),
+            Base::Debian(reference) => {
+                let request = reference.parse::<DebianRequest>().ok()?;
+                return Some(Input::Debian(request.to_string()));
+            }
             Base::Docker(reference) => return Some(Input::Docker(reference.clone())),
             Base::Image(_) => return None,
         }

@@ -39,6 +39,7 @@ pub fn main(session: &Session, args: &Make) -> Result<ExitCode, CliError> {
     let mut outputs = BTreeMap::new();
     for job in &jobs {
         for output in job.sources.get("output").into_iter().flatten() {
+            project.check_writable(&output.path)?;
             if let Some(other) = outputs.insert(project.output(&output.path), &job.name) {
                 let path = output.path.display();
                 return Err(CliError::Other(format!("jobs `{other}` and `{}` both write {path}", job.name)));

@@ -154,10 +154,7 @@ fn key(project: &Project, command: &[&str]) -> Option<String> {
     }
     part(project.files.base().as_os_str().as_bytes());
     part(project.digest().as_bytes());
-    for (name, path) in project.files.links() {
-        part(name.as_bytes());
-        part(path.as_os_str().as_bytes());
-    }
+    part(format!("{:?}", project.files.packages()).as_bytes());
     part(b"");
     command.iter().for_each(|it| part(it.as_bytes()));
     Some(hasher.finalize().to_hex().to_string())

@@ -27,6 +27,7 @@ mod eval;
 mod explain;
 mod fmt;
 mod image;
+mod links;
 mod lock;
 mod log;
 mod make;

@@ -64,14 +64,15 @@ pub fn pin(
                 lock.docker.entry(reference.clone()).or_insert(pin);
             })?;
         }
-        Unpinned::File(url) => {
+        Unpinned::File(urls) => {
+            let Some(url) = urls.first() else { return Ok(()) };
             let store = session.store()?;
             let key = Key::new(*blake3::hash(format!("raptor-pin-1\0{url}").as_bytes()).as_bytes());
             let _alone = store.wait_lock(&key, &session.cancel)?.ok_or_else(interrupted)?;
             if project.is_fetch_pinned(url)? {
                 return Ok(());
             }
-            let pin = match pin_file(session, &store, url)? {
+            let pin = match pin_file(session, &store, urls)? {
                 Ok(pin) => pin,
                 Err(error) => {
                     let message = format!("cannot fetch {}", with_sources(&error));
@@ -89,10 +90,14 @@ pub fn pin(
 }
 
 /// Downloads a file into the store, where the build will find it.
-fn pin_file(session: &Session, store: &Store, url: &str) -> Result<Result<FilePin, fetch::Error>, CliError> {
+fn pin_file(
+    session: &Session,
+    store: &Store,
+    urls: &[String],
+) -> Result<Result<FilePin, fetch::Error>, CliError> {
     let client = session.client()?;
-    let busy = session.ui.busy(&format!("fetching {url}"));
-    let found = client.download_sizeless(&[url.to_owned()], None, store, &|_| {}, &session.cancel);
+    let busy = session.ui.busy(&format!("fetching {}", urls.first().map_or("", String::as_str)));
+    let found = client.download_sizeless(urls, None, store, &|_| {}, &session.cancel);
     busy.finish_and_clear();
     if session.cancel.load(Ordering::Relaxed) {
         return Err(interrupted());

@@ -1,6 +1,6 @@
 //! The project of a command: base directory, Raptor.toml, lock, and evaluations over them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -16,12 +16,13 @@ use raptor_lang::world::{FileKind, World};
 use super::args::MessageFormat;
 use super::diagnostics::count;
 use super::errors::CliError;
+use super::links;
 use super::pin;
 use super::session::{MirrorSettings, Session};
 use crate::derivation::DrvId;
 use crate::eval::{Evaluator, Failed, Job, JobInput, Planned};
 use crate::lock::{Lock, LockError, NetworkEntry};
-use crate::world::Files;
+use crate::world::{Files, Packages};
 
 /// Name of the project file.
 pub const MANIFEST: &str = "Raptor.toml";
@@ -36,6 +37,8 @@ pub struct Project {
     pub sources: Sources,
     /// What is wrong with it.
     pub problems: Vec<Diagnostic>,
+    /// Names of the packages that come from the network, as the lock has them.
+    pub fetched_packages: BTreeSet<String>,
     lock_file: PathBuf,
     lock: Mutex<Lock>,
     digest: blake3::Hash,
@@ -87,7 +90,9 @@ impl Project {
             file.parent().map(Path::to_path_buf)
         });
         let lock_file = base.join(dir.unwrap_or_default()).join(LOCK);
-        Project::with(session, base, Manifest::default(), "", lock_file)
+        let mut project = Project::with(base, Manifest::default(), "", lock_file)?;
+        links::resolve(session, &mut project)?;
+        Ok(project)
     }
 
     fn read(session: &Session, file: &Path) -> Result<Project, CliError> {
@@ -101,13 +106,19 @@ impl Project {
         let file = std::path::absolute(file)?;
         let base = file.parent().unwrap_or(Path::new("/")).to_path_buf();
         let lock_file = base.join(LOCK);
-        let project = Project::with(session, base, manifest, &text, lock_file)?;
-        Ok(Project { sources, problems, ..project })
+        session.allow_insecure(manifest.insecure_registries.iter().map(|it| it.value.clone()).collect());
+        let project = Project::with(base, manifest, &text, lock_file)?;
+        let mut project = Project { sources, problems, ..project };
+        links::resolve(session, &mut project)?;
+        Ok(project)
     }
 
     /// The same project, or its errors, which are told here as the warnings are.
     fn sound(self, session: &Session) -> Result<Project, CliError> {
         report(session, &in_order(self.problems.clone()), &self.sources);
+        if links::failed(&self.problems) {
+            return Err(CliError::Diagnosed("a package is missing".to_owned()));
+        }
         match self.problems.iter().any(|it| it.severity() == Severity::Error) {
             true => {
                 let file = self.sources.paths().next().unwrap_or(Path::new(MANIFEST));
@@ -117,21 +128,13 @@ impl Project {
         }
     }
 
+    /// Without packages as yet.
     fn with(
-        session: &Session,
         base: PathBuf,
         manifest: Manifest,
         manifest_text: &str,
         lock_file: PathBuf,
     ) -> Result<Project, CliError> {
-        let mut links = BTreeMap::new();
-        for pair in session.global.link.chunks(2) {
-            if let [name, path] = pair {
-                links.insert(name.clone(), PathBuf::from(path));
-            }
-        }
-        links.extend(manifest.links.iter().map(|(name, path)| (name.clone(), PathBuf::from(&path.value))));
-        session.allow_insecure(manifest.insecure_registries.iter().map(|it| it.value.clone()).collect());
         // An empty file is no lock, and an error; a missing one is an empty lock.
         let lock_text = Lock::read(&lock_file)?;
         let lock = lock_text.as_deref().map_or(Ok(Lock::default()), |text| Lock::parse(&lock_file, text))?;
@@ -140,7 +143,7 @@ impl Project {
             digest.update(&(text.len() as u64).to_le_bytes()).update(text.as_bytes());
         }
         Ok(Project {
-            files: Files::new(base, links),
+            files: Files::new(base, Packages::default()),
             manifest,
             sources: Sources::default(),
             problems: Vec::new(),
@@ -148,13 +151,17 @@ impl Project {
             lock_file,
             digest: digest.finalize(),
             lock_changed: AtomicBool::new(false),
+            fetched_packages: BTreeSet::new(),
         })
     }
 
     /// The same project with another lock in another file, which may be thrown away.
     pub fn apart(&self, session: &Session, lock: &Lock, file: PathBuf) -> Result<Project, CliError> {
         lock.save(&file)?;
-        Project::with(session, self.files.base().to_path_buf(), self.manifest.clone(), "", file)
+        let project = Project::with(self.files.base().to_path_buf(), self.manifest.clone(), "", file)?;
+        let mut project = Project { sources: self.sources.clone(), ..project };
+        links::resolve(session, &mut project)?;
+        project.sound(session)
     }
 
     /// Hash of Raptor.toml and Raptor.lock as they were read.
@@ -203,6 +210,17 @@ impl Project {
             *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = on_disk;
         }
         Ok(pinned)
+    }
+
+    /// Takes the lock as other processes left it.
+    pub fn reload_lock(&self) -> Result<(), LockError> {
+        let on_disk = Lock::load(&self.lock_file)?;
+        let mut ours = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        if *ours != on_disk {
+            self.lock_changed.store(true, Ordering::Relaxed);
+            *ours = on_disk;
+        }
+        Ok(())
     }
 
     /// Changes the lock on disk as it is now: other processes write to it, too.
@@ -327,7 +345,7 @@ impl Project {
         let module = self.module(text).ok().filter(|it| self.files.kind(&it.path) == Some(FileKind::File));
         // `$link/path` is a path in a package.
         let path = match text.strip_prefix('$').and_then(|rest| rest.split_once('/')) {
-            Some((package, rest)) => self.files.link(package).map(|dir| dir.join(rest)),
+            Some((package, rest)) => self.files.link(package, Path::new("")).map(|dir| dir.join(rest)),
             None => None,
         };
         JobInput { text: text.to_owned(), module, path: path.unwrap_or_else(|| PathBuf::from(text)) }
@@ -338,13 +356,28 @@ impl Project {
         self.files.on_disk(path).filter(|_| self.is_linked(path)).unwrap_or_else(|| path.to_path_buf())
     }
 
+    /// An error for places that must not be written to: nothing changes a package in the store.
+    pub fn check_writable(&self, path: &Path) -> Result<(), CliError> {
+        match self.files.packages().is_stored(path) {
+            true => Err(CliError::Named {
+                message: format!(
+                    "{} is in a package of the network, which nothing may change",
+                    path.display()
+                ),
+                hint: Some("write to a place of the project".to_owned()),
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// State directory of a job.
     pub fn state_dir(&self, job: &str) -> Option<PathBuf> {
         self.manifest.runs.get(job)?.state_dir.as_ref().map(|it| PathBuf::from(&it.value))
     }
 
     fn is_linked(&self, path: &Path) -> bool {
-        self.manifest.links.values().any(|link| path.starts_with(&link.value))
+        let mut dirs = self.manifest.links.values().filter_map(|link| link.value.dir());
+        dirs.any(|dir| path.starts_with(dir)) || self.files.packages().names(path)
     }
 
     /// Evaluates; pins what the lock lacks, unless that is forbidden, and evaluates again.

@@ -157,6 +157,9 @@ pub fn check_mounts(
     for mount in mounts {
         if let Some(path) = mount.host.as_ref().filter(|path| !to_be_made(&project.output(path))) {
             check_source(mount, &absolute(&project.output(path))?)?;
+            if !mount.readonly {
+                project.check_writable(path)?;
+            }
         }
     }
     Ok(())

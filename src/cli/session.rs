@@ -107,6 +107,7 @@ impl Session {
         let closure = evaluated.evaluator.closure(&[goal.id]);
         let outputs = closure.iter().filter_map(|id| realization.outputs.get(id)?.0.last().copied());
         let derivations = closure.iter().filter_map(|id| evaluated.evaluator.derivations.get(id));
+        let outputs = outputs.chain(project.files.packages().trees());
         let mut bodies = schedule::bodies(derivations);
         bodies.extend(store.bodies_used());
         let result = RootResult {

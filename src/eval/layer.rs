@@ -113,10 +113,10 @@ impl Findings<'_> {
                 ActionKind::Mkdir { path, parents, opts } => {
                     Step::Mkdir { path: absolute(&cwd, path), parents: *parents, attrs: attrs(opts) }
                 }
-                ActionKind::Fetch { url, dest, digest, opts } => {
+                ActionKind::Fetch { url, mirrors, dest, digest, opts } => {
                     let dest = absolute(&cwd, dest);
                     let place = (action.span, action.stack.clone());
-                    match self.fetched(url, digest.as_ref(), &dest, &place) {
+                    match self.fetched(url, mirrors, digest.as_ref(), &dest, &place) {
                         Ok(source) => Step::Copy { sources: vec![source], dest, attrs: attrs(opts) },
                         Err(Failed) => {
                             failed = true;

@@ -111,8 +111,8 @@ pub enum Unpinned {
     Debian(String),
     /// An image of a registry: the text after `docker://`.
     Docker(String),
-    /// The file of a FETCH without digest: its URL.
-    File(String),
+    /// The file of a FETCH without digest: its URLs, the first choice first; never empty.
+    File(Vec<String>),
 }
 
 impl std::fmt::Display for Unpinned {
@@ -120,7 +120,7 @@ impl std::fmt::Display for Unpinned {
         match self {
             Unpinned::Debian(reference) => write!(f, "debian://{reference}"),
             Unpinned::Docker(reference) => write!(f, "docker://{reference}"),
-            Unpinned::File(url) => f.write_str(url),
+            Unpinned::File(urls) => f.write_str(urls.first().map_or("", String::as_str)),
         }
     }
 }

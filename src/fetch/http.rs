@@ -94,6 +94,14 @@ pub enum Error {
         /// One failure per URL, in their order.
         failures: Vec<Error>,
     },
+    /// What came, or is there, is not what a package is made of.
+    #[error("{url}: {reason}")]
+    Content {
+        /// Where it came from.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The request itself makes no sense.
     #[error("{name}: {reason}")]
     Wanted {

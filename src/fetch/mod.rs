@@ -5,6 +5,7 @@
 pub mod debian;
 mod download;
 mod http;
+mod link;
 mod oci;
 pub mod proxy;
 mod secret;
@@ -13,6 +14,7 @@ mod sizeless;
 
 pub use download::Wanted;
 pub use http::{Client, Error};
+pub use link::LinkJob;
 pub use oci::RegistrySettings;
 pub use settings::{Retry, Settings};
 pub use sizeless::Downloaded;

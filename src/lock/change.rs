@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Input, Lock, NetworkEntry};
+use super::{Input, Lock, NetworkEntry, Origin};
 
 /// Hex digits that are enough to tell digests apart.
 const SHORT: usize = 12;
@@ -112,6 +112,15 @@ fn parts(lock: &Lock, input: &Input) -> Parts {
         Input::File(key) => {
             if let Some(pin) = lock.fetch.get(key) {
                 parts.digest(key.clone(), &pin.sha256);
+            }
+        }
+        Input::Link(key) => {
+            if let Some(pin) = lock.link.get(key) {
+                let (of, version) = match &pin.origin {
+                    Origin::Git { url, rev, .. } => (url, rev),
+                    Origin::Archive { url, sha256, .. } => (url, sha256),
+                };
+                parts.digest(of.clone(), version);
             }
         }
         Input::Layer(key) => {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use super::{DebianPin, DockerPin, FilePin, NetworkEntry, debian, docker, parse};
+use super::{DebianPin, DockerPin, FilePin, LinkPin, NetworkEntry, debian, docker, link, parse};
 
 /// Version of the format; newer files are refused.
 pub(super) const VERSION: i64 = 1;
@@ -22,6 +22,8 @@ pub struct Lock {
     pub docker: BTreeMap<String, DockerPin>,
     /// Files of FETCH statements without digest, by URL.
     pub fetch: BTreeMap<String, FilePin>,
+    /// Packages of the network, by name; those that packages link have names like `outer/inner`.
+    pub link: BTreeMap<String, LinkPin>,
     /// Requests of the RUN steps, by layer name.
     pub layers: BTreeMap<String, Vec<NetworkEntry>>,
 }
@@ -97,6 +99,7 @@ impl Lock {
             let (url, sha256) = (key(url), quoted(&pin.sha256));
             let _ = writeln!(out, "\n[fetch.{url}]\nsha256 = {sha256}\nsize = {}", pin.size);
         }
+        link::render(&mut out, &self.link);
         for (name, entries) in &self.layers {
             let _ = writeln!(out, "\n[layers.{}]\nrequests = [", key(name));
             let sorted: BTreeSet<&NetworkEntry> = entries.iter().collect();

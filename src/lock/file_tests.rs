@@ -3,7 +3,9 @@
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::super::{EMPTY_SHA256, KEPT_HEADERS};
+use raptor_lang::manifest::GitRef;
+
+use super::super::{EMPTY_SHA256, KEPT_HEADERS, Origin};
 use super::*;
 
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
@@ -54,6 +56,34 @@ fn sample() -> Lock {
             FilePin { sha256: DIGEST.into(), size: 3 },
         )]
         .into(),
+        link: [
+            (
+                "lib".into(),
+                LinkPin {
+                    origin: Origin::Git {
+                        url: "https://origin.example/lib.git".into(),
+                        at: GitRef::Branch("main".into()),
+                        rev: DIGEST[..40].into(),
+                    },
+                    path: Some("sub/dir".into()),
+                    tree: DIGEST.into(),
+                },
+            ),
+            (
+                "lib/inner".into(),
+                LinkPin {
+                    origin: Origin::Archive {
+                        url: "https://origin.example/inner.tar.gz".into(),
+                        strip: Some(2),
+                        sha256: DIGEST.into(),
+                        size: 3,
+                    },
+                    path: None,
+                    tree: DIGEST.into(),
+                },
+            ),
+        ]
+        .into(),
         layers: [
             ("base".into(), vec![entry("debian:/dists/bookworm/InRelease"), post]),
             ("getty@tty1".into(), vec![entry("http://origin.example/x")]),
@@ -81,6 +111,20 @@ fn looks_like_this() {
     [fetch."https://origin.example/tool-1.0.tar.gz"]
     sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
     size = 3
+
+    [link.lib]
+    git = "https://origin.example/lib.git"
+    branch = "main"
+    path = "sub/dir"
+    rev = "2c26b46b68ffc68ff99b453c1d30413413422d70"
+    tree = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+
+    [link."lib/inner"]
+    url = "https://origin.example/inner.tar.gz"
+    sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+    size = 3
+    strip = 2
+    tree = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
 
     [layers."$std.lib.tools"]
     requests = [
@@ -247,7 +291,7 @@ proptest! {
         layers in btree_map(any::<String>(), vec(any_entry(), 0..4), 0..3),
     ) {
         let fetch = fetch.into_iter().map(|(url, (sha256, size))| (url, FilePin { sha256, size })).collect();
-        let mut lock = Lock { debian, fetch, layers };
+        let mut lock = Lock { debian, fetch, layers, ..Lock::default() };
         for entries in lock.layers.values_mut() {
             entries.sort();
             entries.dedup_by_key(|it| (it.url.clone(), it.method.clone(), it.accept.clone(), it.body.clone()));

@@ -15,6 +15,8 @@ pub enum Input {
     Docker(String),
     /// The file of a FETCH without digest: its URL.
     File(String),
+    /// A package of the network: its name.
+    Link(String),
     /// The requests of the RUN steps of a layer: its name.
     Layer(String),
 }
@@ -26,6 +28,7 @@ impl Input {
             Input::Debian(_) => "debian",
             Input::Docker(_) => "docker",
             Input::File(_) => "fetch",
+            Input::Link(_) => "link",
             Input::Layer(_) => "layers",
         }
     }
@@ -33,7 +36,11 @@ impl Input {
     /// The key in the section.
     pub fn key(&self) -> &str {
         match self {
-            Input::Debian(key) | Input::Docker(key) | Input::File(key) | Input::Layer(key) => key,
+            Input::Debian(key)
+            | Input::Docker(key)
+            | Input::File(key)
+            | Input::Link(key)
+            | Input::Layer(key) => key,
         }
     }
 
@@ -49,6 +56,7 @@ impl std::fmt::Display for Input {
         match self {
             Input::Debian(key) => write!(f, "debian://{key}"),
             Input::Docker(key) => write!(f, "docker://{key}"),
+            Input::Link(key) => write!(f, "${key}"),
             Input::File(key) | Input::Layer(key) => f.write_str(key),
         }
     }
@@ -60,8 +68,9 @@ impl Lock {
         let debian = self.debian.keys().cloned().map(Input::Debian);
         let docker = self.docker.keys().cloned().map(Input::Docker);
         let files = self.fetch.keys().cloned().map(Input::File);
+        let links = self.link.keys().cloned().map(Input::Link);
         let layers = self.layers.keys().cloned().map(Input::Layer);
-        debian.chain(docker).chain(files).chain(layers).collect()
+        debian.chain(docker).chain(files).chain(links).chain(layers).collect()
     }
 
     /// Whether this is pinned.
@@ -70,6 +79,7 @@ impl Lock {
             Input::Debian(key) => self.debian.contains_key(key),
             Input::Docker(key) => self.docker.contains_key(key),
             Input::File(key) => self.fetch.contains_key(key),
+            Input::Link(key) => self.link.contains_key(key),
             Input::Layer(key) => self.layers.contains_key(key),
         }
     }
@@ -80,6 +90,7 @@ impl Lock {
             Input::Debian(key) => copy(&mut self.debian, key, &from.debian),
             Input::Docker(key) => copy(&mut self.docker, key, &from.docker),
             Input::File(key) => copy(&mut self.fetch, key, &from.fetch),
+            Input::Link(key) => copy(&mut self.link, key, &from.link),
             Input::Layer(key) => copy(&mut self.layers, key, &from.layers),
         }
     }

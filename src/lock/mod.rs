@@ -5,6 +5,7 @@ mod debian;
 mod docker;
 mod file;
 mod input;
+mod link;
 mod parse;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,7 @@ pub use debian::{DebianPackage, DebianPin, DebianRepository};
 pub use docker::{DockerLayer, DockerPin, DockerPlatform};
 pub use file::{Lock, LockError};
 pub use input::Input;
+pub use link::{LinkPin, Origin};
 
 /// sha256 of nothing: what a body without bytes has.
 pub(crate) const EMPTY_SHA256: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";

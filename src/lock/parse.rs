@@ -10,7 +10,7 @@ use std::string::FromUtf8Error;
 use toml_edit::{Document, InlineTable, Item, TableLike, Value};
 
 use super::file::VERSION;
-use super::{EMPTY_SHA256, FilePin, KEPT_HEADERS, Lock, LockError, NetworkEntry, debian, docker};
+use super::{EMPTY_SHA256, FilePin, KEPT_HEADERS, Lock, LockError, NetworkEntry, debian, docker, link};
 
 /// Reads the text of a lock file; `path` is for messages only.
 pub fn parse(path: &Path, text: &str) -> Result<Lock, LockError> {
@@ -25,7 +25,7 @@ pub fn parse(path: &Path, text: &str) -> Result<Lock, LockError> {
     let root = Fields {
         table: document.as_table(),
         span: 0..0,
-        known: &["version", "debian", "docker", "fetch", "layers"],
+        known: &["version", "debian", "docker", "fetch", "link", "layers"],
     };
     // The version comes first: a newer file may well have fields that are unknown here.
     let version = root.integer("version").map_err(|fault| invalid(path, text, fault))?;
@@ -82,6 +82,9 @@ fn lock(root: &Fields, version: i64) -> Result<Lock, Fault> {
             return Err(Fault::new(item.span, format!("`{url}` is not an http or https URL")));
         }
         lock.fetch.insert(url.to_owned(), file_pin(&item)?);
+    }
+    for (name, item) in root.tables("link")? {
+        lock.link.insert(name.to_owned(), link::pin(&item)?);
     }
     for (name, item) in root.tables("layers")? {
         lock.layers.insert(name.to_owned(), requests(&item)?);

@@ -124,7 +124,7 @@ impl Input {
             _ => false,
         };
         let lstat = |path: &Path| std::fs::symlink_metadata(path);
-        same && self.is_symlink.is_none_or(|then| lstat(&root).is_ok_and(|it| it.is_symlink()) == then)
+        same && self.is_symlink.is_none_or(|then| files.is_symlink(&path) == then)
             && self.trees.iter().all(|tree| {
                 tree.is_ok
                     && tree.entries.iter().all(|(below, then)| {

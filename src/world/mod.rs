@@ -2,26 +2,30 @@
 
 mod import;
 mod inputs;
+mod packages;
 mod snapshot;
 mod stdlib;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use fs_err as fs;
+use raptor_lang::manifest::FetchSource;
 use raptor_lang::pattern::Excludes;
 use raptor_lang::world::{FileKind, ReadError, World};
 
 use crate::archive;
 use crate::eval::{Project, SourceFile};
 use crate::tree::{self, Owner, TreeInfo};
+use packages::Lookup;
 use snapshot::{Answers, Snapshot, Stamp, TreeAnswer};
 
 pub use import::{ImportError, import};
 pub use inputs::{Freshness, Inputs};
+pub use packages::{Packages, Place};
 
 /// A project directory with its links, on this machine's disk.
 ///
@@ -30,14 +34,21 @@ pub use inputs::{Freshness, Inputs};
 #[derive(Clone, Debug)]
 pub struct Files {
     base: PathBuf,
-    links: BTreeMap<String, PathBuf>,
+    packages: Arc<Packages>,
     snapshot: Arc<Snapshot>,
+    /// Names of `[fetch]` that the project's own files used.
+    fetched: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Files {
-    /// Files below `base`; `links` maps package names to directories, relative to `base` or absolute.
-    pub fn new(base: PathBuf, links: BTreeMap<String, PathBuf>) -> Files {
-        Files { base, links, snapshot: Arc::new(Snapshot::new()) }
+    /// Files below `base`, and those of packages.
+    pub fn new(base: PathBuf, packages: Packages) -> Files {
+        Files {
+            base,
+            packages: Arc::new(packages),
+            snapshot: Arc::new(Snapshot::new()),
+            fetched: Arc::default(),
+        }
     }
 
     /// The directory that relative paths count from.
@@ -45,14 +56,29 @@ impl Files {
         &self.base
     }
 
-    /// Directories of packages by name.
-    pub fn links(&self) -> &BTreeMap<String, PathBuf> {
-        &self.links
+    /// Packages of the project.
+    pub fn packages(&self) -> &Packages {
+        &self.packages
     }
 
-    /// Where a path of the project is on disk; nothing for files of the standard library.
+    /// Names of `[fetch]` that the project's own files used so far.
+    pub fn fetched(&self) -> BTreeSet<String> {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where a path of the project is on disk; nothing for files of the standard library, and for what leads out of a
+    /// package in the store.
     pub fn on_disk(&self, path: &Path) -> Option<PathBuf> {
-        (!stdlib::owns(path)).then(|| self.base.join(path))
+        self.find(path).ok().flatten()
+    }
+
+    /// The same; to lead out of a package in the store is an error.
+    fn find(&self, path: &Path) -> Result<Option<PathBuf>, ReadError> {
+        match self.packages.lookup(path) {
+            Lookup::Found(file) => Ok(Some(file)),
+            Lookup::Outside => Err(ReadError::Other("it leads out of its package".into())),
+            Lookup::Elsewhere => Ok((!stdlib::owns(path)).then(|| self.base.join(path))),
+        }
     }
 
     fn stat(&self, path: &Path, file: &Path) -> Result<Stamp, ReadError> {
@@ -63,7 +89,7 @@ impl Files {
 
 impl World for Files {
     fn read(&self, path: &Path) -> Result<Arc<str>, ReadError> {
-        let Some(file) = self.on_disk(path) else {
+        let Some(file) = self.find(path)? else {
             return text(stdlib::file(path).ok_or(ReadError::NotFound)?.to_vec());
         };
         let stat = self.stat(path, &file);
@@ -76,7 +102,7 @@ impl World for Files {
     }
 
     fn kind(&self, path: &Path) -> Option<FileKind> {
-        match self.on_disk(path) {
+        match self.find(path).ok()? {
             None => stdlib::kind(path),
             Some(file) => self.stat(path, &file).ok().map(|it| it.kind()),
         }
@@ -87,7 +113,7 @@ impl World for Files {
             names.sort();
             names
         };
-        let Some(dir) = self.on_disk(path) else {
+        let Some(dir) = self.find(path)? else {
             return stdlib::list(path).map(sorted).ok_or(ReadError::NotFound);
         };
         let stat = self.stat(path, &dir);
@@ -101,16 +127,21 @@ impl World for Files {
     }
 
     fn is_symlink(&self, path: &Path) -> bool {
-        let Some(file) = self.on_disk(path) else { return false };
+        // The link itself, wherever it leads.
+        let parent = path.parent().and_then(|it| self.on_disk(it));
+        let Some(file) = parent.and_then(|it| Some(it.join(path.file_name()?))) else { return false };
         let find = || std::fs::symlink_metadata(file).is_ok_and(|it| it.is_symlink());
         self.snapshot.ask(path, |it| it.is_symlink.as_ref(), find, |it, found| it.is_symlink = Some(found))
     }
 
-    fn link(&self, name: &str) -> Option<PathBuf> {
-        match name {
-            "std" if !self.links.contains_key(name) => Some(PathBuf::from(stdlib::ROOT)),
-            _ => self.links.get(name).cloned(),
-        }
+    fn link(&self, name: &str, from: &Path) -> Option<PathBuf> {
+        let std = || (name == "std").then(|| PathBuf::from(stdlib::ROOT));
+        self.packages.find(name, from).cloned().or_else(std)
+    }
+
+    fn fetch(&self, name: &str, from: &Path) -> Option<FetchSource> {
+        self.fetched.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+        self.packages.file(name, from).cloned()
     }
 }
 
@@ -138,7 +169,7 @@ impl Project for Files {
     }
 
     fn image_part(&self, image: &Path, name: &str) -> Result<Option<Vec<u8>>, String> {
-        let Some(path) = self.on_disk(image) else {
+        let Some(path) = self.find(image).map_err(|err| err.to_string())? else {
             return Err("images cannot be in the standard library".into());
         };
         let said = |err: std::io::Error| err.to_string();
@@ -148,7 +179,8 @@ impl Project for Files {
         };
         if self.kind(image) == Some(FileKind::Dir) {
             let part = image.join(name);
-            if let Ok(stamp) = self.stat(&part, &path.join(name)) {
+            let file = self.find(&part).map_err(|err| err.to_string())?.unwrap_or_else(|| path.join(name));
+            if let Ok(stamp) = self.stat(&part, &file) {
                 bounded(stamp.size())?;
             }
             return match self.read(&part) {
@@ -168,7 +200,7 @@ impl Project for Files {
     }
 
     fn imported(&self, SourceFile { path, exclude }: &SourceFile) -> Result<TreeInfo, String> {
-        match self.on_disk(path) {
+        match self.find(path).map_err(|err| err.to_string())? {
             None => match stdlib::file(path) {
                 Some(content) => Ok(tree::hash_imported(content, false)),
                 None => Err("only single files of the standard library can be copied".into()),

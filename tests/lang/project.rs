@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use raptor_lang::def::{Extension, ModuleName};
 use raptor_lang::diag::{Diagnostic, Severity};
-use raptor_lang::manifest::{self, Manifest};
+use raptor_lang::manifest::{self, FetchSource, GitRef, LinkSource, Manifest};
 use raptor_lang::program::{self, ActionKind, Base, ModuleId, Parameter, Program};
 use raptor_lang::source::{FileId, Sources, Span};
 use raptor_lang::stmt::{FileOpts, Spanned};
@@ -81,13 +81,15 @@ fn run_text(text: &str) -> Outcome {
 fn run_project(case: &Case, name: &str, with: &Map<String, Value>) -> Outcome {
     let mut sources = Sources::default();
     let mut outcome = Outcome::default();
-    let mut world = MemoryWorld { files: &case.files, links: case.links.iter().cloned().collect() };
+    let links = case.links.iter().cloned().collect();
+    let mut world = MemoryWorld { files: &case.files, links, fetch: BTreeMap::new() };
     if let Some(file) = case.files.iter().find(|it| it.path == Path::new("Raptor.toml")) {
         let (manifest, problems) = manifest::parse(&file.path, &file.text, &mut sources);
         outcome.problems.extend(problems.iter().map(|it| problem(it, &sources)));
-        world
-            .links
-            .extend(manifest.links.iter().map(|(name, path)| (name.clone(), path.value.clone().into())));
+        world.links.extend(
+            manifest.links.iter().filter_map(|(name, it)| Some((name.clone(), it.value.dir()?.into()))),
+        );
+        world.fetch = manifest.fetch.iter().map(|(name, it)| (name.clone(), it.value.clone())).collect();
         if case.target.is_none() && !case.files.iter().any(|it| it.path == Path::new("main.rapt")) {
             outcome.results = manifest_results(&manifest);
             return outcome;
@@ -211,8 +213,12 @@ fn action_json(action: &ActionKind) -> (&'static str, Value) {
         ActionKind::Keep(paths) => {
             ("KEEP", json!({ "paths": paths.iter().map(|it| &it.value).collect::<Vec<_>>() }))
         }
-        ActionKind::Fetch { url, dest, digest, opts } => {
-            ("FETCH", with_opts(json!({ "url": url.value, "dest": dest, "digest": digest }), opts))
+        ActionKind::Fetch { url, mirrors, dest, digest, opts } => {
+            let mut value = json!({ "url": url.value, "dest": dest, "digest": digest });
+            if !mirrors.is_empty() {
+                value["mirrors"] = json!(mirrors);
+            }
+            ("FETCH", with_opts(value, opts))
         }
     }
 }
@@ -225,8 +231,10 @@ fn with_opts(mut value: Value, opts: &FileOpts) -> Value {
 
 fn manifest_results(manifest: &Manifest) -> Vec<(String, Value)> {
     let list = |words: &[Spanned<String>]| words.iter().map(|it| it.value.clone()).collect::<Vec<_>>();
-    let links =
-        manifest.links.iter().map(|(name, path)| ("LINK", json!({ "name": name, "path": path.value })));
+    let links = manifest.links.iter().map(|(name, source)| ("LINK", link_json(name, &source.value)));
+    let fetch = manifest.fetch.iter().map(|(name, file)| {
+        ("FETCH", json!({ "name": name, "urls": file.value.urls, "digest": file.value.digest }))
+    });
     let mirror = manifest.mirror.iter().map(|it| ("MIRROR", json!({ "url": it.value })));
     let runs = manifest.runs.iter().map(|(name, job)| {
         let value = json!({
@@ -239,8 +247,25 @@ fn manifest_results(manifest: &Manifest) -> Vec<(String, Value)> {
     let groups = manifest.groups.iter().map(|(name, group)| {
         ("GROUP", json!({ "name": name, "run": list(&group.run), "build": list(&group.build) }))
     });
-    let all = links.chain(mirror).chain(runs).chain(groups);
+    let all = links.chain(fetch).chain(mirror).chain(runs).chain(groups);
     all.map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+fn link_json(name: &str, source: &LinkSource) -> Value {
+    match source {
+        LinkSource::Dir(path) => json!({ "name": name, "path": path }),
+        LinkSource::Git(git) => {
+            let (key, at) = match &git.at {
+                GitRef::Rev(at) => ("rev", at),
+                GitRef::Tag(at) => ("tag", at),
+                GitRef::Branch(at) => ("branch", at),
+            };
+            json!({ "name": name, "git": git.url, key: at, "path": git.path })
+        }
+        LinkSource::Archive(it) => {
+            json!({ "name": name, "url": it.url, "sha256": it.sha256, "path": it.path, "strip": it.strip })
+        }
+    }
 }
 
 fn parameters_json(with: &program::Parameters) -> Value {
@@ -261,6 +286,7 @@ fn parameter_json(value: &Parameter) -> Value {
 struct MemoryWorld<'a> {
     files: &'a [CaseFile],
     links: BTreeMap<String, PathBuf>,
+    fetch: BTreeMap<String, FetchSource>,
 }
 
 impl World for MemoryWorld<'_> {
@@ -288,7 +314,11 @@ impl World for MemoryWorld<'_> {
         Ok(names.into_iter().map(|it| it.as_os_str().to_owned()).collect())
     }
 
-    fn link(&self, name: &str) -> Option<PathBuf> {
+    fn link(&self, name: &str, _from: &Path) -> Option<PathBuf> {
         self.links.get(name).cloned()
+    }
+
+    fn fetch(&self, name: &str, _from: &Path) -> Option<FetchSource> {
+        self.fetch.get(name).cloned()
     }
 }

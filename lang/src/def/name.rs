@@ -199,6 +199,16 @@ impl fmt::Display for ModuleName {
     }
 }
 
+/// Whether `name` can stand behind the `$` of a module name.
+pub fn is_package_name(name: &str) -> bool {
+    is_segment(name) && !name.contains('$')
+}
+
+/// Whether a text is one segment of a module name.
+pub fn is_segment(text: &str) -> bool {
+    check_segment(text, text).is_ok() && !text.contains('.')
+}
+
 /// A segment is a run of barewords and hyphens; the words `true` and `false` are no barewords.
 fn check_segment(segment: &str, name: &str) -> Result<(), NameError> {
     if segment.is_empty() {

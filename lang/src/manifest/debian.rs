@@ -7,7 +7,6 @@ use toml_edit::{Item, TableLike};
 
 use super::Reader;
 use crate::def::{DebianRequest, is_debian_component, is_debian_suite};
-use crate::diag::{Code, Diagnostic};
 use crate::source::Span;
 use crate::stmt::Spanned;
 
@@ -168,7 +167,7 @@ impl Reader {
             let span = self.span(tables.key(name).and_then(|it| it.span()));
             if !is_debian_suite(name) {
                 let hint = "use lower-case letters, digits and `-`";
-                self.bad(span, format!("`{name}` cannot be the name of a distribution"), "this name", hint);
+                self.bad(format!("`{name}` cannot be the name of a distribution"), span, "this name", hint);
             } else if let Some(table) = self.table(tables, name) {
                 let distribution = self.distribution(name, span, table);
                 found.insert(name.to_owned(), distribution);
@@ -187,7 +186,7 @@ impl Reader {
             if let (Some(value), None) = (value, table.get("mirror")) {
                 let hint = "add `mirror = \"URL\"`, or take this key out: Debian's own mirrors are settings of the \
                             machine, or keys of [raptor]";
-                self.bad(value.span, format!("`{key}` needs a `mirror`"), "without a mirror", hint);
+                self.bad(format!("`{key}` needs a `mirror`"), value.span, "without a mirror", hint);
             }
         }
         let mut suites = self.strings(table, "suites", false);
@@ -231,7 +230,7 @@ impl Reader {
         self.known(table, &["name", "url", "suites", "components", "key"], "in a repository");
         let Some(url) = self.string(table, "url") else {
             if table.get("url").is_none() {
-                self.bad(span, "this repository has no `url`".to_owned(), "this one", "add `url = \"URL\"`");
+                self.bad("this repository has no `url`".to_owned(), span, "this one", "add `url = \"URL\"`");
             }
             return None;
         };
@@ -239,13 +238,13 @@ impl Reader {
         suites.retain(|it| self.is_suite(it, true));
         if table.get("suites").is_none() {
             let hint = "add `suites = [\"NAME\"]`; `./` is a repository without suites";
-            self.bad(span, "this repository has no `suites`".to_owned(), "this one", hint);
+            self.bad("this repository has no `suites`".to_owned(), span, "this one", hint);
         }
         let mut components = self.strings(table, "components", false);
         components.retain(|it| self.is_component(it));
         if suites.iter().any(|it| !is_flat(&it.value)) && table.get("components").is_none() {
             let hint = "add `components = [\"main\"]`, or what its directory `dists` has";
-            self.bad(span, "this repository has no `components`".to_owned(), "this one", hint);
+            self.bad("this repository has no `components`".to_owned(), span, "this one", hint);
         }
         let name = match self.string(table, "name") {
             Some(name) => name,
@@ -254,12 +253,12 @@ impl Reader {
         let fine = |it: u8| it.is_ascii_alphanumeric() || b"-_.".contains(&it);
         if name.value.is_empty() || name.value.starts_with('.') || !name.value.bytes().all(fine) {
             let hint = "give it a `name` of letters, digits, `-`, `_` and `.`";
-            self.bad(name.span, format!("`{}` cannot be the name of a repository", name.value), "this", hint);
+            self.bad(format!("`{}` cannot be the name of a repository", name.value), name.span, "this", hint);
             return None;
         }
         if !taken.insert(name.value.clone()) {
             let hint = "give each repository a `name` of its own";
-            self.bad(name.span, format!("the name `{}` is taken", name.value), "this repository", hint);
+            self.bad(format!("the name `{}` is taken", name.value), name.span, "this repository", hint);
             return None;
         }
         let key = self.string(table, "key");
@@ -272,8 +271,8 @@ impl Reader {
         if !fine {
             let message = format!("`{}` cannot be a suite", it.value);
             self.bad(
-                it.span,
                 message,
+                it.span,
                 "this suite",
                 "for example `trixie`, or `updates` for `trixie-updates`",
             );
@@ -284,7 +283,7 @@ impl Reader {
     fn is_component(&mut self, it: &Spanned<String>) -> bool {
         let fine = is_debian_component(&it.value);
         if !fine {
-            self.bad(it.span, format!("`{}` cannot be a component", it.value), "this", "for example `main`");
+            self.bad(format!("`{}` cannot be a component", it.value), it.span, "this", "for example `main`");
         }
         fine
     }
@@ -296,19 +295,15 @@ impl Reader {
         let plain = it.value.bytes().all(|it| it.is_ascii_graphic() && !b"$[]\"'<>\\#?".contains(&it));
         if authority.is_some_and(|it| it.contains('@')) {
             let hint = "Raptor.lock and the image would show it";
-            self.bad(it.span, "a URL here cannot have a password".to_owned(), "this URL", hint);
+            self.bad("a URL here cannot have a password".to_owned(), it.span, "this URL", hint);
             return false;
         }
         let fine = plain && authority.is_some_and(|it| !it.is_empty());
         if !fine {
             let hint = "for example `http://mirror.example/debian`";
-            self.bad(it.span, "this is no http or https URL of a directory".to_owned(), "this", hint);
+            self.bad("this is no http or https URL of a directory".to_owned(), it.span, "this", hint);
         }
         fine
-    }
-
-    fn bad(&mut self, span: Span, message: String, label: &str, hint: &str) {
-        self.problems.push(Diagnostic::new(Code::ManifestValue, message, span, label).with_hint(hint));
     }
 }
 

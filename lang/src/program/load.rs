@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use minijinja::value::Value;
 
-use super::{Action, ActionKind, Base, ModuleId, Parameters, Program, ProgramMount, args, copy, lints, near};
+use super::{
+    Action, ActionKind, Base, ModuleId, Parameters, Program, ProgramMount, args, copy, fetch, lints, near,
+};
 use crate::def::{Extension, ModuleName};
 use crate::diag::{Code, Diagnostic, Fix, Severity};
 use crate::paths::{dir_of, join};
@@ -92,7 +94,7 @@ pub fn resolve(
     extension: Extension,
 ) -> Result<ModuleId, ResolveError> {
     let path = name
-        .file(current_dir, |package| world.link(package), extension)
+        .file(current_dir, |package| world.link(package, current_dir), extension)
         .map_err(|unknown| ResolveError::UnknownPackage(unknown.0))?;
     let path = join(Path::new(""), &path);
     match world.kind(&path) {
@@ -237,7 +239,13 @@ impl Loader<'_> {
                 ActionKind::Copy { sources, dest, exclude, opts }
             }
             Inst::Fetch { url, dest, digest, opts } => {
-                ActionKind::Fetch { url, dest: dest.value, digest: digest.map(|it| it.value), opts }
+                let digest = digest.map(|it| it.value);
+                match fetch::source(self.world, dir_of(path), url, digest) {
+                    Ok(fetch::Source { url, mirrors, digest }) => {
+                        ActionKind::Fetch { url, mirrors, dest: dest.value, digest, opts }
+                    }
+                    Err(problem) => return self.problem(problem, stack),
+                }
             }
             Inst::Keep(paths) => ActionKind::Keep(paths),
             Inst::Render { source, dest, opts, args } => {

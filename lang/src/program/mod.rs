@@ -2,6 +2,7 @@
 
 mod args;
 mod copy;
+mod fetch;
 mod lints;
 mod load;
 pub mod near;
@@ -126,6 +127,8 @@ pub enum ActionKind {
     Fetch {
         /// `http://` or `https://`.
         url: Spanned<String>,
+        /// Other places to get it from, in order.
+        mirrors: Vec<String>,
         /// Where it goes.
         dest: String,
         /// What it must be.

@@ -1,10 +1,7 @@
 //! Everything that Raptor.toml names: jobs against the mounts of their targets, groups, links.
 
-use std::path::Path;
-
 use raptor_lang::diag::{Code, Diagnostic, Severity};
 use raptor_lang::manifest::RunJob;
-use raptor_lang::paths;
 use raptor_lang::program::{Program, ProgramMount};
 use raptor_lang::stmt::{MountKind, Spanned};
 use raptor_lang::world::World;
@@ -34,6 +31,7 @@ pub fn check(project: &Project, evaluator: &mut Evaluator<'_>) {
     // What could not be read may be what uses a link.
     if !evaluator.has_errors() {
         unused_links(project, evaluator);
+        unused_files(project, evaluator);
     }
 }
 
@@ -182,8 +180,8 @@ fn takes_modules(mount: &Spanned<ProgramMount>) -> bool {
 fn unused_links(project: &Project, evaluator: &mut Evaluator<'_>) {
     let manifest = &project.manifest;
     for (name, link) in &manifest.links {
-        let dir = paths::join(Path::new(""), Path::new(&link.value));
-        let is_read = evaluator.sources.paths().any(|path| path.starts_with(&dir));
+        let Some(dir) = project.files.packages().linked.get(name) else { continue };
+        let is_read = evaluator.sources.paths().any(|path| path.starts_with(dir));
         let values = manifest.runs.values().flat_map(|job| {
             let lists = [&job.cache, &job.input, &job.output].into_iter().flatten();
             lists.chain(&job.state_dir).map(|it| it.value.as_str())
@@ -196,5 +194,15 @@ fn unused_links(project: &Project, evaluator: &mut Evaluator<'_>) {
                 .diagnostics
                 .push(problem.with_hint(format!("modules of it are named `${name}.MODULE`")));
         }
+    }
+}
+
+/// Files of `[fetch]` that no FETCH names.
+fn unused_files(project: &Project, evaluator: &mut Evaluator<'_>) {
+    let used = project.files.fetched();
+    for (name, file) in project.manifest.fetch.iter().filter(|(name, _)| !used.contains(*name)) {
+        let message = format!("nothing uses the file `{name}`");
+        let problem = Diagnostic::new(Code::UnusedFetch, message, file.span, "described for nothing");
+        evaluator.diagnostics.push(problem.with_hint(format!("it is downloaded by `FETCH @{name} DEST`")));
     }
 }

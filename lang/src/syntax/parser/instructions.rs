@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::options::Extra;
 use super::{Parser, Step, shorten};
-use crate::def::DebianRequest;
+use crate::def::{DebianRequest, is_segment};
 use crate::diag::Code;
 use crate::stmt::ImageFormat;
 use crate::syntax::SyntaxError;
@@ -383,10 +383,15 @@ impl Parser<'_> {
         let url = text::word(self.pieces(self.word_len()));
         let templated = self.pieces(self.word_len()).any(|(kind, _)| kind == TEMPLATE_EXPR);
         self.path("a URL and a destination")?;
-        if !templated && !url.starts_with("http://") && !url.starts_with("https://") {
+        let is_named = self.text[range.clone()].strip_prefix('@').is_some_and(is_segment);
+        if !templated && !is_named && !url.starts_with("http://") && !url.starts_with("https://") {
             let message = format!("`{}` is not a URL that FETCH knows", shorten(&self.text[range.clone()]));
-            let error =
-                SyntaxError::new(Code::BadReference, range, message, "expected `http://` or `https://`");
+            let error = SyntaxError::new(
+                Code::BadReference,
+                range,
+                message,
+                "expected `http://`, `https://` or `@NAME`",
+            );
             return self.fail(error.with_hint("files of the project come with COPY"));
         }
         self.path("a destination after the URL")
