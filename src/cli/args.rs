@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use raptor_lang::program::{Parameter, Parameters, parse_parameter};
 
 use super::store::{StoreCommand, name};
+use super::vm::Vm;
 
 /// Builds reproducible machine images from .rapt files.
 #[derive(Debug, Parser)]
@@ -145,6 +146,14 @@ pub enum Command {
     /// these layers. Files of FETCH are downloaded anew. Of a layer, its own requests are recorded anew. What fails stays
     /// in Raptor.lock as it was.
     Update(Update),
+    /// Start a machine from an image
+    ///
+    /// The machine is QEMU's, which need not be installed: raptor has it in a container. Its serial console is raptor's
+    /// input and output; on a terminal, Ctrl-A X ends the machine. It cannot change the image, unless --write says so.
+    /// It reaches the network of the host, and with --ssh-port and --forward, the host reaches it.
+    ///
+    /// --wait-for and --send are for scripts: with --timeout, the command fails if what is waited for never comes.
+    Vm(Box<Vm>),
 }
 
 impl Command {

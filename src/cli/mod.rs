@@ -38,6 +38,7 @@ mod shell;
 mod show;
 mod store;
 mod update;
+mod vm;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -51,13 +52,17 @@ pub use errors::CliError;
 
 /// Runs one command; `argv` starts with the program's name.
 pub fn main(argv: Vec<OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(&argv) {
+    let mut cli = match Cli::try_parse_from(&argv) {
         Ok(cli) => cli,
         Err(err) => {
             usage::print(&err, &argv);
             return ExitCode::from(u8::try_from(err.exit_code()).unwrap_or(2));
         }
     };
+    if let Command::Vm(_) = cli.command {
+        // There `--memory` is what the machine has.
+        cli.global.memory = None;
+    }
     let ui = Arc::new(ui::Ui::new(&cli.global));
     let cancel = Arc::new(AtomicBool::new(false));
     let signals = match signals::Signals::watch(cancel.clone()) {
@@ -94,6 +99,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         Command::Show(args) => show::main(&session, &args),
         Command::Store(command) => store::main(&session, &command),
         Command::Update(args) => update::main(&session, &args),
+        Command::Vm(args) => vm::main(&session, &args),
     };
     let (code, status) = match result {
         Ok(code) => (code, report::Status::Done),

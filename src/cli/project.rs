@@ -95,6 +95,17 @@ impl Project {
         Ok(project)
     }
 
+    /// No project of anybody: modules of the standard library that raptor itself uses. Its lock is the store's.
+    pub fn of_tools(session: &Session) -> Result<Project, CliError> {
+        let lock_file = session.store()?.state_file("tools", LOCK);
+        let base = lock_file.parent().unwrap_or(Path::new("/")).to_path_buf();
+        fs_err::create_dir_all(&base)?;
+        // The Debian mirror that people want is that of where they are.
+        let here = Project::find(session, &[]).ok();
+        let manifest = Manifest { mirror: here.and_then(|it| it.manifest.mirror), ..Manifest::default() };
+        Project::with(session, base, manifest, "", lock_file)
+    }
+
     fn read(session: &Session, file: &Path) -> Result<Project, CliError> {
         let bytes = fs_err::read(file)?;
         let text = String::from_utf8(bytes).map_err(|err| {

@@ -24,6 +24,9 @@ use crate::schedule::{self, Realization};
 use crate::store::Store;
 use crate::tree::TreeHash;
 
+/// The device that runs machines.
+pub const KVM: &str = "/dev/kvm";
+
 /// A container to run.
 pub struct Container<'a> {
     /// What the user calls it.
@@ -199,6 +202,7 @@ pub fn execute(
     for mount in container.mounts {
         host_mount(project, realization, mount, &mut mounts)?;
     }
+    mounts.extend(kvm().filter(|it| container.mounts.iter().all(|mount| mount.dest != it.dest)));
     // In whatever order they are written, one must not cover another that lies in it.
     mounts.sort_by_key(|it| Path::new(&it.dest).components().count());
     let lower = trees(realization, container.stack);
@@ -250,7 +254,8 @@ pub fn interact(
         interaction.env.entry("TERM".to_owned()).or_insert(term);
     }
     let passing = session.signals.pass()?;
-    let caller = Caller { signals: Some(passing.received()), held: state.map(StateDir::lock) };
+    let held = state.map(StateDir::lock);
+    let caller = Caller { signals: Some(passing.received()), held, ..Caller::default() };
     let result = sandbox::interact(&Launcher::current(), &interaction, &caller, &session.cancel, &mut |_| {});
     if let Err(sandbox::Error::Cancelled) = result {
         session.cancel.store(true, Ordering::Relaxed);
@@ -265,8 +270,14 @@ pub fn interact(
     Ok(Ended { status, asked: passing.asked_to_end() })
 }
 
+/// The mount that lets programs run machines, if the host can.
+pub fn kvm() -> Option<Mount> {
+    let source = MountSource::Device(KVM.into());
+    Path::new(KVM).exists().then(|| Mount { dest: KVM.to_owned(), source })
+}
+
 /// Trees of a stack, bottom first.
-fn trees(realization: &Realization, stack: &Stack) -> Vec<String> {
+pub fn trees(realization: &Realization, stack: &Stack) -> Vec<String> {
     let top = stack.last().and_then(|it| realization.outputs.get(&it.id));
     top.iter().flat_map(|it| &it.0).map(TreeHash::to_string).collect()
 }

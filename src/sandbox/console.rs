@@ -17,6 +17,8 @@ use super::wire::{Channel, Deliver};
 pub struct Caller<'a> {
     /// Where the numbers of signals for the program come from, a byte each. Must not block.
     pub signals: Option<BorrowedFd<'a>>,
+    /// Standard streams of the program, instead of those of this process.
+    pub streams: Option<[BorrowedFd<'a>; 3]>,
     /// Stays open until all processes of the sandbox are gone, such as the lock of their work dir.
     pub held: Option<BorrowedFd<'a>>,
 }

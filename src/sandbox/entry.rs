@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::mount::MountAttrFlags;
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 
 use super::cgroup::Group;
@@ -137,8 +138,11 @@ fn shifted_mounts(request: &Request, child: Pid) -> Result<Vec<OwnedFd>, Trouble
     let fds = ground::request_mounts(request, |path, attributes| {
         let mount = mounts::copy_one(path).context(|| format!("cannot open {}", path.display()))?;
         mounts::set_attributes(mount.as_fd(), attributes).context(|| path.display())?;
-        mounts::shift_ids(mount.as_fd(), namespace.as_fd())
-            .context(|| format!("cannot shift the ids of {}", path.display()))?;
+        match mounts::shift_ids(mount.as_fd(), namespace.as_fd()) {
+            // Before 6.3 the file system of devices cannot; what everybody may open works all the same.
+            Err(rustix::io::Errno::INVAL) if !attributes.contains(MountAttrFlags::MOUNT_ATTR_NODEV) => {}
+            shifted => shifted.context(|| format!("cannot shift the ids of {}", path.display()))?,
+        }
         Ok(mount)
     })?;
     if fds.len() > MAX_FDS {

@@ -137,8 +137,10 @@ pub(super) fn request_mounts(
         fds.push(copy(&checkpoints.dir, harmless)?);
     }
     for mount in &request.mounts {
-        if let MountSource::Host { path, .. } = &mount.source {
-            fds.push(copy(path, harmless)?);
+        match &mount.source {
+            MountSource::Host { path, .. } => fds.push(copy(path, harmless)?),
+            MountSource::Device(path) => fds.push(copy(path, MountAttrFlags::MOUNT_ATTR_NOSUID)?),
+            _ => {}
         }
     }
     Ok(fds)

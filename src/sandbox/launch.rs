@@ -68,8 +68,8 @@ pub fn run(
     drive(launcher, task, None, serve, cancel, on_event)
 }
 
-/// Runs a sandbox whose last program has the standard streams of this process: a terminal of its own if this
-/// one has a terminal, else the very same descriptors. However it ends, there is a report with its status.
+/// Runs a sandbox whose last program has the caller's streams, or those of this process: a terminal of its own if
+/// this one has a terminal, else the very same descriptors. However it ends, there is a report with its status.
 pub fn interact(
     launcher: &Launcher,
     interaction: &InteractRequest,
@@ -81,7 +81,7 @@ pub fn interact(
     let (argv, env) = (interaction.argv.clone(), interaction.env.clone());
     request.steps.push(Step::Run { argv, env, cwd: interaction.cwd.clone() });
     let last = request.steps.len() - 1;
-    let stdio = match terminal::is_wanted() {
+    let stdio = match caller.streams.is_none() && terminal::is_wanted() {
         true => Stdio::Terminal,
         false => Stdio::Inherited,
     };
@@ -189,7 +189,7 @@ fn drive(
             checkpoints.dir = absolute(&checkpoints.dir)?;
         }
         for mount in &mut request.mounts {
-            if let MountSource::Host { path, .. } = &mut mount.source {
+            if let MountSource::Host { path, .. } | MountSource::Device(path) = &mut mount.source {
                 *path = absolute(path)?;
             }
         }
@@ -205,7 +205,9 @@ fn drive(
             let (console, control) =
                 Console::new(caller).map_err(|err| Error::Setup(format!("socketpair: {err}")))?;
             let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-            let mut fds = vec![stdin.as_fd(), stdout.as_fd(), stderr.as_fd(), control.as_fd()];
+            let own = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+            let mut fds = caller.streams.unwrap_or(own).to_vec();
+            fds.push(control.as_fd());
             fds.extend(caller.held);
             (SandboxProcess::start(launcher, task, &fds)?, Some(console))
         }

@@ -50,6 +50,7 @@ pub use request::{
     Attrs, Capture, Checkpoints, CopySource, Event, LayerBlob, Mount, MountSource, Network, Report, Request,
     Step,
 };
+pub use terminal::Modes as TerminalModes;
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener, UdpSocket};

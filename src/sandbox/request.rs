@@ -107,6 +107,8 @@ pub enum MountSource {
         /// Without write access.
         readonly: bool,
     },
+    /// A device of the host, with its owner seen from inside where the host can do that. Makes the run impure.
+    Device(PathBuf),
 }
 
 /// What the network is inside.

@@ -253,6 +253,7 @@ fn prepare(
             let host = hosts.next().ok_or_else(|| Trouble("the host path was not passed".into()))?;
             if *only_read { readonly(host) } else { Ok(host) }
         }
+        MountSource::Device(_) => hosts.next().ok_or_else(|| Trouble("the device was not passed".into())),
     }
 }
 

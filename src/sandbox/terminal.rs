@@ -18,15 +18,16 @@ pub(super) fn is_wanted() -> bool {
 
 /// The modes of the caller's terminal, if one of the standard streams is one; they come back on drop, whatever
 /// became of the program that changed them.
-pub(super) struct Modes(Option<(BorrowedFd<'static>, Termios)>);
+pub struct Modes(Option<(BorrowedFd<'static>, Termios)>);
 
 impl Modes {
+    /// The modes as they are now.
     pub fn remember() -> Modes {
         Modes([0, 1, 2].into_iter().map(stream).find_map(|fd| Some((fd, tcgetattr(fd).ok()?))))
     }
 
     /// Every key goes to the program inside, which has a terminal to make signals and lines of them.
-    pub fn set_raw(&self) {
+    pub(super) fn set_raw(&self) {
         if let Some((fd, before)) = &self.0 {
             let mut raw = before.clone();
             raw.make_raw();
@@ -35,7 +36,7 @@ impl Modes {
         }
     }
 
-    pub fn restore(&self) {
+    pub(super) fn restore(&self) {
         let Some((fd, before)) = &self.0 else { return };
         // In the background the terminal is somebody else's now, and to touch it would stop us.
         if tcgetpgrp(fd).map_or(true, |group| group == rustix::process::getpgrp()) {
