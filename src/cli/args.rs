@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use raptor_lang::program::{Parameter, Parameters, parse_parameter};
 
+use super::init::Init;
 use super::store::{StoreCommand, name};
 use super::vm::Vm;
 
@@ -116,6 +117,8 @@ pub enum Command {
     /// nothing but running them can tell what they ask of the network. Without TARGETs, entries that nothing uses any
     /// more are removed. What is pinned already stays as it is; `raptor update` moves it forward.
     Lock(Lock),
+    /// Write a small project to begin with
+    Init(Init),
     /// Print the log of a target's last build, or list all logs
     Log(Log),
     /// Run jobs of Raptor.toml, and build what they need

@@ -27,6 +27,7 @@ mod eval;
 mod explain;
 mod fmt;
 mod image;
+mod init;
 mod links;
 mod lock;
 mod log;
@@ -89,6 +90,7 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
         Command::Eval(args) => eval::main(&session, &args),
         Command::Explain(args) => explain::main(&args),
         Command::Fmt(args) => fmt::main(&session, &args),
+        Command::Init(args) => init::main(&session, &args),
         Command::Lock(args) => lock::main(&session, &args),
         Command::Log(args) => log::main(&session, &args),
         Command::Make(args) => make::main(&session, &args),

@@ -5,12 +5,7 @@ mod docker;
 mod name;
 mod url;
 
-<<<<<<< ours
 pub use debian::{DebianRequest, DebianRequestError, DebianVariant, is_debian_component, is_debian_suite};
 pub use docker::{DockerReference, DockerReferenceError};
-pub use name::{Extension, ModuleName, NameError, Root, UnknownPackage, is_package_name};
-=======
-pub use debian::{DebianRequest, DebianRequestError, DebianVariant};
 pub use name::{Extension, ModuleName, NameError, Root, UnknownPackage, is_package_name, is_segment};
->>>>>>> theirs
 pub use url::{WrongUrl, check_url};
