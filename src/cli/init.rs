@@ -37,7 +37,11 @@ const KNOWN: [Template; 2] = [
     Template {
         name: "container",
         about: "a program in a small Debian, to run as a container",
-        next: &[("raptor run hello", "runs it"), ("raptor run hello you", "runs it with an argument")],
+        next: &[
+            ("raptor run hello", "runs it"),
+            ("raptor run hello you", "runs it with an argument"),
+            ("raptor make image", "makes hello.tar of it, for docker and podman"),
+        ],
     },
 ];
 
