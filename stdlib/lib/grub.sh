@@ -1,10 +1,24 @@
-# Makes the boot loader of a medium that starts by BIOS and by UEFI. To be sourced.
+# Makes boot loaders that start by BIOS and by UEFI. Needs identity.sh for mcopy's order of files. To be sourced.
 
 # Everything GRUB may need is built into its core, so that a medium has no directory of modules.
 grub_modules=(
-    all_video boot cat chain configfile echo fat halt help iso9660 linux ls minicmd normal part_gpt part_msdos
-    reboot search search_fs_file serial terminal test
+    all_video boot cat chain configfile echo ext2 fat halt help iso9660 linux ls minicmd normal part_gpt part_msdos
+    reboot search search_fs_file search_fs_uuid serial terminal test
 )
+
+# make_core FORMAT EARLY OUTPUT MODULE…: puts GRUB together. It first runs the commands in the file EARLY.
+make_core() {
+    grub-mkimage -O "$1" -p /boot/grub -c "$2" -o "$3" "${@:4}" "${grub_modules[@]}"
+}
+
+# make_fat OUTPUT SIZE_MB SERIAL LABEL DIR: makes a FAT file system with what is in DIR. SERIAL has eight hexadecimal
+# digits. Times and order are those of the files in DIR.
+make_fat() {
+    truncate -s "$2M" "$1"
+    mkfs.vfat --invariant -i "$3" -n "$4" "$1" >/dev/null
+    (cd "$5" && shopt -s nullglob dotglob && files=(*) &&
+        if ((${#files[@]})); then fixed mcopy -s -m -Q -i "$1" "${files[@]}" ::; fi)
+}
 
 # make_grub DIR MARKER SERIAL: writes DIR/bios.img, an El Torito boot image, and DIR/efi.img, the file system
 # of an EFI system partition. Both look for the medium that has the file MARKER, and read its
@@ -15,20 +29,14 @@ make_grub() {
         "search --no-floppy --file --set=root $marker" \
         'set prefix=($root)/boot/grub' \
         'configfile /boot/grub/grub.cfg' >"$dir/early.cfg"
+    make_core i386-pc-eltorito "$dir/early.cfg" "$dir/bios.img" biosdisk
 
-    grub-mkimage -O i386-pc-eltorito -p /boot/grub -c "$dir/early.cfg" -o "$dir/bios.img" \
-        biosdisk "${grub_modules[@]}"
-
-    mkdir -p "$dir/EFI/BOOT"
-    grub-mkimage -O x86_64-efi -p /boot/grub -c "$dir/early.cfg" -o "$dir/EFI/BOOT/BOOTX64.EFI" \
-        "${grub_modules[@]}"
-    find "$dir/EFI" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
-
+    mkdir -p "$dir/esp/EFI/BOOT"
+    make_core x86_64-efi "$dir/early.cfg" "$dir/esp/EFI/BOOT/BOOTX64.EFI"
+    find "$dir/esp" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
     # A megabyte is plenty for the tables of the file system itself.
-    size=$(stat -c %s "$dir/EFI/BOOT/BOOTX64.EFI")
-    truncate -s "$((size / 1048576 + 2))M" "$dir/efi.img"
-    mkfs.vfat --invariant -i "$serial" -n EFI "$dir/efi.img" >/dev/null
-    mcopy -s -m -i "$dir/efi.img" "$dir/EFI" ::
+    size=$(stat -c %s "$dir/esp/EFI/BOOT/BOOTX64.EFI")
+    make_fat "$dir/efi.img" "$((size / 1048576 + 2))" "$serial" EFI "$dir/esp"
 }
 
 # serial_console SPEC: writes the GRUB commands that show the menu on a serial line as well, if SPEC, a
@@ -43,4 +51,32 @@ serial_console() {
             '    terminal_output console serial' \
             'fi'
     fi
+}
+
+# menu_head: writes the settings of a menu: those of GRUB_TIMEOUT and CONSOLE.
+menu_head() {
+    local console
+    for console in $CONSOLE; do
+        serial_console "$console"
+    done
+    printf '%s\n' \
+        '# The kernel gets the screen in a mode that it can write to.' \
+        'set gfxpayload=keep' \
+        'set default=0' \
+        "set timeout=$GRUB_TIMEOUT"
+}
+
+# menu_entry TITLE KERNEL ARGS INITRD…: writes an entry of a menu; CONSOLE and KERNEL_ARGS come behind ARGS.
+menu_entry() {
+    local title=$1 kernel=$2 args=$3 console
+    for console in $CONSOLE; do
+        args+=" console=$console"
+    done
+    printf '%s\n' \
+        '' \
+        "menuentry '$title' --id '$title' {" \
+        "    echo 'Loading $title ...'" \
+        "    linux  $kernel $args${KERNEL_ARGS:+ $KERNEL_ARGS}" \
+        "    initrd ${*:4}" \
+        '}'
 }
