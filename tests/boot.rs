@@ -1,4 +1,4 @@
-//! The live example starts, in every way that it can be started.
+//! The live example starts, in every way that it can be started, and so do disks of the same systems.
 
 // Clippy knows tests by their attribute only, and helpers of tests may unwrap too.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -41,6 +41,43 @@ fn usb_stick_by_uefi() {
     let mut machine = boot(Firmware::Uefi, Drive::UsbStick, &[]);
     let medium = machine.run("findmnt -n -o SOURCE /run/live/medium");
     assert!(medium.starts_with("/dev/sd"), "{medium}");
+}
+
+#[test]
+fn disk_by_uefi() {
+    boot_disk(Firmware::Uefi, "raw");
+}
+
+#[test]
+fn disk_by_bios() {
+    boot_disk(Firmware::Bios, "qcow2");
+}
+
+#[test]
+fn live_disk_by_bios() {
+    let disk = common::iso::disks().join("live.raw");
+    let mut machine = Machine::start(Firmware::Bios, Drive::Disk("raw"), &disk, &[]);
+    machine.log_in();
+    assert_eq!(machine.run("findmnt -n -o SOURCE,FSTYPE /run/live/medium"), "/dev/vda4 ext4");
+    assert_eq!(machine.run("findmnt -n -o FSTYPE /"), "overlay");
+    assert_eq!(machine.run("systemctl --failed --no-legend"), "");
+    machine.run("cd /run/live/medium && md5sum --check --quiet md5sum.txt");
+    machine.run("mount -o remount,rw /run/live/medium && touch /run/live/medium/mine");
+}
+
+/// Starts a disk of the example's system, and looks at what is mounted.
+fn boot_disk(firmware: Firmware, format: &'static str) {
+    let disk = common::iso::disks().join(format!("disk.{format}"));
+    let mut machine = Machine::start(firmware, Drive::Disk(format), &disk, &[]);
+    machine.log_in();
+    let has_efi = machine.run("test -d /sys/firmware/efi && echo yes || echo no");
+    assert_eq!(has_efi, if firmware == Firmware::Uefi { "yes" } else { "no" });
+    let mounts = machine.run("findmnt -n -r -t ext4,vfat -o TARGET,SOURCE,FSTYPE | sort");
+    assert_eq!(mounts, "/ /dev/vda4 ext4\n/boot /dev/vda3 ext4\n/boot/efi /dev/vda2 vfat");
+    machine.run("touch /root/writable /boot/writable");
+    machine.run("test -f /boot/efi/EFI/BOOT/BOOTX64.EFI && test -f /boot/vmlinuz-$(uname -r)");
+    assert_eq!(machine.run("wc -c </etc/machine-id"), "33");
+    assert_eq!(machine.run("systemctl --failed --no-legend"), "");
 }
 
 /// Starts the example, logs in and looks at what must be so however it was started.

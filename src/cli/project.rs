@@ -103,7 +103,7 @@ impl Project {
         // The Debian mirror that people want is that of where they are.
         let here = Project::find(session, &[]).ok();
         let manifest = Manifest { mirror: here.and_then(|it| it.manifest.mirror), ..Manifest::default() };
-        Project::with(session, base, manifest, "", lock_file)
+        Project::with(base, manifest, "", lock_file)
     }
 
     fn read(session: &Session, file: &Path) -> Result<Project, CliError> {

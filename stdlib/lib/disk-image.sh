@@ -75,7 +75,7 @@ write_menu() {
     fi
     mkdir -p "$work/boot/grub"
     menu_head >"$work/menu"
-    args="root=PARTUUID=$(uuid partition-root) ro"
+    args="root=PARTUUID=$(uuid partition-root) ro systemd.gpt_auto=0"
     for version in "${versions[@]}"; do
         initrd=initrd.img-$version
         if [[ ! -f $work/boot/$initrd ]]; then

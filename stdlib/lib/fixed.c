@@ -4,10 +4,12 @@
  * - It is SOURCE_DATE_EPOCH, all the time.
  * - Files were read and changed when they were modified: the store keeps no other time.
  * - All whiteouts (character devices 0:0) are alike, and none is a hard link: the store may keep them in any way.
+ * - Inodes are numbered as they are met, from 1.
  * - Directories list their entries by name, not in the order of the file system below.
  * - Random bytes come from the file FIXED_RANDOM. Without it there are none, which is an error.
  *
- * To be preloaded; for x86_64, where stat and stat64 are the same.
+ * To be preloaded into programs of one thread, or of several that touch only files of their own; for x86_64, where
+ * stat and stat64 are the same.
  */
 
 #define _GNU_SOURCE
@@ -59,7 +61,44 @@ int clock_gettime(clockid_t clock, struct timespec *out)
     return 0;
 }
 
-/* Times of files. */
+/* Inodes. */
+
+struct inode {
+    dev_t dev;
+    ino_t ino, number;
+};
+
+static struct inode *inodes;
+static size_t n_inodes, n_slots;
+
+/* Where an inode is in the table, or has to be. */
+static struct inode *slot_of(dev_t dev, ino_t ino)
+{
+    size_t at = (ino * 0x9e3779b97f4a7c15 ^ dev) % n_slots;
+    while (inodes[at].number && (inodes[at].dev != dev || inodes[at].ino != ino))
+        at = (at + 1) % n_slots;
+    return &inodes[at];
+}
+
+static ino_t number_of(dev_t dev, ino_t ino)
+{
+    struct inode *slot, *old = inodes;
+    if (n_inodes * 2 >= n_slots) {
+        size_t n_old = n_slots, i;
+        n_slots = n_old ? n_old * 2 : 4096;
+        inodes = calloc(n_slots, sizeof *inodes);
+        if (!inodes)
+            abort();
+        for (i = 0; i < n_old; i++)
+            if (old[i].number)
+                *slot_of(old[i].dev, old[i].ino) = old[i];
+        free(old);
+    }
+    slot = slot_of(dev, ino);
+    if (!slot->number)
+        *slot = (struct inode){dev, ino, ++n_inodes};
+    return slot->number;
+}
 
 static int stat_at(int dir, const char *path, struct stat *out, int flags)
 {
@@ -72,6 +111,7 @@ static int stat_at(int dir, const char *path, struct stat *out, int flags)
         out->st_mtim = (struct timespec){now(), 0};
     }
     out->st_atim = out->st_ctim = out->st_mtim;
+    out->st_ino = number_of(out->st_dev, out->st_ino);
     return 0;
 }
 
@@ -260,6 +300,12 @@ ssize_t getrandom(void *out, size_t length, unsigned flags)
     }
     at += n;
     return n;
+}
+
+/* libuuid makes its bytes more random with that. */
+pid_t getpid(void)
+{
+    return 2;
 }
 
 int getentropy(void *out, size_t length)

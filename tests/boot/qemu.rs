@@ -37,6 +37,8 @@ pub enum Firmware {
 pub enum Drive {
     Cd,
     UsbStick,
+    /// A disk, in a format of QEMU's; what is written to it is lost.
+    Disk(&'static str),
 }
 
 /// A running machine.
@@ -75,7 +77,11 @@ impl Machine {
             command.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}"));
             command.arg("-drive").arg(format!("if=pflash,format=raw,file={}", vars.display()));
         }
-        let image = format!("if=none,id=image,format=raw,readonly=on,file={}", image.replace(',', ",,"));
+        let (format, access) = match drive {
+            Drive::Cd | Drive::UsbStick => ("raw", "readonly=on"),
+            Drive::Disk(format) => (format, "snapshot=on"),
+        };
+        let image = format!("if=none,id=image,format={format},{access},file={}", image.replace(',', ",,"));
         command.arg("-drive").arg(image);
         for disk in disks {
             let file = disk.to_str().unwrap().replace(',', ",,");
@@ -86,6 +92,7 @@ impl Machine {
             Drive::UsbStick => {
                 command.args(["-device", "qemu-xhci", "-device", "usb-storage,drive=image,bootindex=1"])
             }
+            Drive::Disk(_) => command.args(["-device", "virtio-blk-pci,drive=image,bootindex=1"]),
         };
         Machine::spawn(command, dir, turn)
     }

@@ -1,4 +1,4 @@
-//! The ISO of examples/live, built once for all tests.
+//! The ISO of examples/live, and disks of the same systems, built once for all tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,4 +41,41 @@ pub fn built() -> PathBuf {
         fs::rename(temp, &iso).unwrap();
     }
     iso
+}
+
+/// Jobs for disks of what the ISO has. The same disk in two formats, so that each is started once.
+const DISKS: &str = r#"
+[run."disk.raw"]
+target = "$std.disk-image"
+input = "live"
+output = "disks/disk.raw"
+env = { BOOT_MB = "96", FREE_MB = "64", GRUB_TIMEOUT = "1" }
+
+[run."disk.qcow2"]
+target = "$std.disk-image"
+input = "live"
+output = "disks/disk.qcow2"
+env = { BOOT_MB = "96", FREE_MB = "64", GRUB_TIMEOUT = "1", OUTPUT_FORMAT = "qcow2" }
+
+[run."live.raw"]
+target = "$std.live-disk-image"
+input = ["live"]
+output = "disks/live.raw"
+env = { BOOT_MB = "96", FREE_MB = "64", GRUB_TIMEOUT = "1" }
+"#;
+
+/// A directory with the disks, built as root in the shared store.
+pub fn disks() -> PathBuf {
+    built();
+    let dir = scratch().join("disks");
+    let guard = fs::File::create(scratch().join("disks-lock")).unwrap();
+    rustix::fs::flock(&guard, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    if !dir.exists() {
+        let project = project(As::Root);
+        project.write("Raptor.toml", DISKS);
+        project.write("Raptor.lock", &fs::read_to_string(self::dir().join("Raptor.lock")).unwrap());
+        project.ok(&["make"]);
+        fs::rename(project.path("disks"), &dir).unwrap();
+    }
+    dir
 }

@@ -7,6 +7,8 @@
 
 pub mod internet;
 pub mod iso;
+pub mod listing;
+pub mod mount;
 pub mod oci;
 pub mod schema;
 pub mod server;

@@ -101,6 +101,70 @@ pub fn zstd(tar: &[u8]) -> Layer {
     Layer { media_type: "application/vnd.oci.image.layer.v1.tar+zstd", stored, diff_id: sha256(tar) }
 }
 
+/// `security.capability` for cap_net_bind_service, version 2.
+pub const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Three layers with everything that layers can have.
+pub fn varied() -> Vec<Layer> {
+    let base = [
+        Entry { mtime: 999_999_999, ..dir("./") },
+        dir("./dev/"),
+        dir("./proc/"),
+        dir("./run/"),
+        dir("./sys/"),
+        Entry { mode: 0o1777, ..dir("./tmp/") },
+        dir("etc/"),
+        Entry { owner: (1000, 1001), mode: 0o640, mtime: 1_234_567_890, ..file("etc/shadow", "secret") },
+        file("etc/gone", "gone"),
+        file("etc/replaced", "old"),
+        dir("etc/opaque/"),
+        file("etc/opaque/old", "old"),
+        dir("etc/opaque/sub/"),
+        file("etc/opaque/sub/old", "old"),
+        dir("etc/dir/"),
+        file("etc/dir/a", "a"),
+        dir("usr/"),
+        dir("usr/bin/"),
+        symlink("bin", "usr/bin"),
+        symlink("absolute", "/etc/shadow"),
+        symlink("dangling", "../../nowhere"),
+        Entry { mode: 0o4755, ..file("bin/su", "su") },
+        Entry { xattrs: vec![("security.capability", CAPABILITY.to_vec())], ..file("usr/bin/ping", "ping") },
+        Entry {
+            xattrs: vec![("user.note", b"x".to_vec()), ("user.overlay.opaque", b"y".to_vec())],
+            ..dir("var/")
+        },
+        hardlink("usr/bin/ping6", "usr/bin/ping"),
+        special("var/pipe", EntryType::Fifo),
+        dir("var/empty/"),
+        file("var/becomes-dir", "file"),
+        dir("var/becomes-file/"),
+        file("var/becomes-file/x", "x"),
+    ];
+    let middle = [
+        file("etc/.wh.gone", ""),
+        file("etc/replaced", "new"),
+        file("etc/opaque/new", "new"),
+        file("etc/opaque/.wh..wh..opq", ""),
+        file("var/.wh.empty", ""),
+        dir("var/becomes-dir/"),
+        file("var/becomes-dir/x", "x"),
+        file("var/becomes-file", "file"),
+        file("implicit/parents/x", "x"),
+        file("etc/dir/.wh.never-there", ""),
+        file("nowhere/.wh.x", ""),
+    ];
+    let top = [
+        // What the same layer brings is not hidden, whatever the order.
+        file("etc/again", "again"),
+        file("etc/.wh.again", ""),
+        file("etc/gone", "back"),
+        Entry { mode: 0o700, owner: (7, 8), mtime: 1_100_000_000, ..dir("etc/dir/") },
+        file("bin/through-link", "x"),
+    ];
+    vec![gzip(&tar(&base)), plain(tar(&middle)), gzip(&tar(&top))]
+}
+
 /// An OCI layout in a directory.
 pub struct Layout {
     dir: PathBuf,

@@ -24,6 +24,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::mount::{Mounted, mount};
 use common::{As, Project};
 use serde_json::Value;
 
@@ -66,19 +67,6 @@ fn rewrite(project: &Project, path: &str, content: &str) {
 fn verify(project: &Project) {
     let ran = project.run(&["store", "verify"]);
     assert_eq!(ran.status, Some(0), "{}{}", ran.stdout, ran.stderr);
-}
-
-fn mount(args: &[&str], at: &Path) {
-    assert!(Command::new("mount").args(args).arg(at).status().unwrap().success(), "mount {args:?}");
-}
-
-/// Unmounts when dropped.
-struct Mounted(PathBuf);
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
 }
 
 /// Unmounts an image, and waits for namespaces of others that began with a copy of the mount.

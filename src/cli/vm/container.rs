@@ -82,6 +82,8 @@ pub fn run(
         keep: Vec::new(),
         mounts: mounts(machine),
         run_files: BTreeMap::new(),
+        passing_files: BTreeMap::new(),
+        forbidden: Vec::new(),
         steps: Vec::new(),
         network: Network::Host,
         epoch: tools.epoch,
