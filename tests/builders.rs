@@ -41,6 +41,8 @@ const TARGETS: &[(&str, &str)] = &[
          WRITE \"kernel 10\\n\" /boot/vmlinuz-6.1.0-10-amd64\nWRITE \"initrd 10\\n\" /boot/initrd.img-6.1.0-10-amd64\n\
          WRITE \"firmware\\n\" \"/boot/efi/Vendor/A long Name.txt\"\nWRITE \"tmpfs /tmp tmpfs defaults 0 0\\n\" /etc/fstab\n",
     ),
+    // Without what XFS file systems cannot have here.
+    ("plain.rapt", "FROM image\nWRITE \"it's\\n\" \"/etc/\\\"b\\\"$c\"\n"),
     // What builders make of one layer.
     (
         "erofs-layers.rapt",
@@ -58,6 +60,7 @@ const JOBS: &[(&str, &str, &str, &[(&str, &str)])] = &[
     ("oci-zstd", "docker-image", "top", &[("FORMAT", "oci"), ("COMPRESSION", "zstd")]),
     ("ext4", "part-image", "top", &[("FREE_MB", "8"), ("LABEL", "some-label")]),
     ("btrfs", "part-image", "top", &[("ROOT_FS", "btrfs"), ("FREE_MB", "8")]),
+    ("xfs", "part-image", "plain", &[("ROOT_FS", "xfs"), ("FREE_MB", "8"), ("LABEL", "x")]),
     ("squashfs", "part-image", "top", &[("ROOT_FS", "squashfs")]),
     ("erofs", "part-image", "top", &[("ROOT_FS", "erofs")]),
     ("disk.raw", "disk-image", "boot", disks::SMALL),
@@ -107,7 +110,7 @@ fn made(who: As) -> PathBuf {
         let project = project(who);
         project.write("Raptor.toml", &manifest());
         let mut command = match who {
-            As::Root => project.command(&["make"]),
+            As::Root => project.command(&["make", "--keep-going"]),
             // Nothing that differs between them may be seen.
             As::User => {
                 project

@@ -1,7 +1,7 @@
 # Makes /output/disk.img, a disk that the target in /input starts from.
 
 set -euo pipefail
-shopt -s inherit_errexit nullglob dotglob
+shopt -s inherit_errexit nullglob dotglob extglob
 export LC_ALL=C TZ=UTC
 umask 022
 . /usr/lib/parameters.sh
@@ -10,6 +10,7 @@ umask 022
 . /usr/lib/boot-files.sh
 . /usr/lib/grub.sh
 . /usr/lib/file-systems.sh
+. /usr/lib/xfs.sh
 . /usr/lib/formats.sh
 . /usr/lib/sizes.sh
 . /usr/lib/disks.sh

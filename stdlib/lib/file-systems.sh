@@ -42,7 +42,12 @@ make_ext4() {
     fixed mkfs.ext4 -q -F -b 4096 -L "$4" -U "$3" -N "$((inodes > least ? inodes : least))" \
         -O ^metadata_csum_seed,^orphan_file \
         -E "hash_seed=$3,root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,nodiscard" \
-        -d "$5" "$1" "${2}M"
+        -d "$5" "$1" "${2}M" || return
+    # What mkfs.ext4 takes of DIR is what is in it.
+    printf 'sif <2> mode 04%04d\n' "$(stat -c %a "$5")" >"$1.root"
+    stat --printf 'sif <2> uid %u\nsif <2> gid %g\nsif <2> atime @%Y\nsif <2> mtime @%Y\n' "$5" >>"$1.root"
+    fixed debugfs -w -f "$1.root" "$1" >/dev/null 2>&1
+    rm "$1.root"
 }
 
 # make_btrfs OUTPUT SIZE_MB UUID LABEL DIR

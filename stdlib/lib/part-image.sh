@@ -1,13 +1,14 @@
 # Makes /output/part.img, a file system of the target in /input.
 
 set -euo pipefail
-shopt -s inherit_errexit
+shopt -s inherit_errexit extglob
 export LC_ALL=C TZ=UTC
 umask 022
 . /usr/lib/parameters.sh
 . /usr/lib/tar.sh
 . /usr/lib/identity.sh
 . /usr/lib/file-systems.sh
+. /usr/lib/xfs.sh
 . /usr/lib/erofs.sh
 . /usr/lib/squashfs.sh
 . /usr/lib/formats.sh

@@ -71,6 +71,17 @@ fn partitions_are_discoverable_and_sound() {
 }
 
 #[test]
+fn systemd_discovers_the_partitions() {
+    let shown = run("systemd-dissect", &["--json=short", output("disk.raw").to_str().unwrap()]);
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    let mounts = shown["mounts"].as_array().unwrap().iter();
+    let mut found: Vec<_> =
+        mounts.map(|it| (it["designator"].as_str().unwrap(), it["fstype"].as_str().unwrap())).collect();
+    found.sort_unstable();
+    assert_eq!(found, [("esp", "vfat"), ("root", "ext4"), ("xbootldr", "ext4")]);
+}
+
+#[test]
 fn disks_have_the_target_split_into_partitions() {
     for (name, kind) in [("disk.raw", "ext4"), ("disk.btrfs", "btrfs")] {
         let disk = output(name);
@@ -80,7 +91,7 @@ fn disks_have_the_target_split_into_partitions() {
         let mut boot = mounted(&disk, "ext4", offset(&table[2]));
 
         // Directories in which something was written, or from which something was moved, have another time.
-        for name in ["boot", "etc"] {
+        for name in ["", "boot", "etc"] {
             assert!(root.remove(name).is_some() && target.remove(name).is_some());
         }
         target.remove("etc/fstab");

@@ -49,9 +49,9 @@ fn pages_list_all_parameters_of_their_builders() {
         let table = source.split("# Environment:").nth(1).expect("a table of the environment");
         let mut n = 0;
         for line in table.lines().skip(1).take_while(|it| it.starts_with('#')) {
-            let words = line[1..]
-                .split_whitespace()
-                .take_while(|it| it.len() > 2 && it.chars().all(|it| it.is_ascii_uppercase() || it == '_'));
+            // Names stand in front of the first two blanks.
+            let names = line[1..].trim_start().split("  ").next().unwrap_or_default();
+            let words = names.split_whitespace();
             for name in words {
                 assert!(page.contains(&format!("`{name}`")), "{builder}: {name}");
                 n += 1;

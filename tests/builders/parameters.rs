@@ -54,11 +54,13 @@ fn targets_that_make_no_image_are_refused() {
         "[run.kernel]\ntarget = \"$std.disk-image\"\ninput = \"image\"\noutput = \"out\"\n\
          [run.initrd]\ntarget = \"$std.disk-image\"\ninput = \"bare\"\noutput = \"out\"\n\
          [run.marked]\ntarget = \"$std.docker-image\"\ninput = \"marked\"\noutput = \"out\"\n\
+         [run.spaces]\ntarget = \"$std.part-image\"\ninput = \"top\"\noutput = \"out\"\nenv.ROOT_FS = \"xfs\"\n\
          [run.full]\ntarget = \"$std.disk-image\"\ninput = \"boot\"\noutput = \"out\"\nenv.USED_MB = \"3\"\nenv.FREE_MB = \"17\"\n\
          env.SIZE_MB = \"551\"\n",
     );
     project.fails(&["make", "kernel"], &["the target has no kernel in /boot: install linux-image-amd64"]);
     project.fails(&["make", "initrd"], &["the target has no /boot/initrd.img-1: install initramfs-tools"]);
     project.fails(&["make", "marked"], &["/etc/.wh.x cannot be in a container image"]);
+    project.fails(&["make", "spaces"], &["/srv/two  words: no XFS file system can be made with this name"]);
     project.fails(&["make", "full"], &["cannot have less than 16"]);
 }
