@@ -35,6 +35,7 @@ pub(super) fn add(env: &mut Environment<'static>, shared: &Arc<Shared>) {
     }
     env.add_function("header", header);
     env.add_function("require", require);
+    env.add_function("fail", |message: String| -> Result<Value, Error> { Err(failure(message)) });
 }
 
 fn load(
