@@ -24,7 +24,7 @@ make_fat() {
 # of an EFI system partition. Both look for the medium that has the file MARKER, and read its
 # /boot/grub/grub.cfg. SERIAL, eight hexadecimal digits, becomes the serial number of the file system.
 make_grub() {
-    local dir=$1 marker=$2 serial=$3 size
+    local dir=$1 marker=$2 serial=$3
     printf '%s\n' \
         "search --no-floppy --file --set=root $marker" \
         'set prefix=($root)/boot/grub' \
@@ -33,10 +33,16 @@ make_grub() {
 
     mkdir -p "$dir/esp/EFI/BOOT"
     make_core x86_64-efi "$dir/early.cfg" "$dir/esp/EFI/BOOT/BOOTX64.EFI"
-    find "$dir/esp" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
+    make_esp "$dir" "$serial"
+}
+
+# make_esp DIR SERIAL: writes DIR/efi.img, a file system with what is in DIR/esp.
+make_esp() {
+    local kb
+    find "$1/esp" -exec touch -d "@$SOURCE_DATE_EPOCH" {} +
     # A megabyte is plenty for the tables of the file system itself.
-    size=$(stat -c %s "$dir/esp/EFI/BOOT/BOOTX64.EFI")
-    make_fat "$dir/efi.img" "$((size / 1048576 + 2))" "$serial" EFI "$dir/esp"
+    kb=$(find "$1/esp" -type f -printf '%s\n' | awk '{ kb += int(($1 + 1023) / 1024) } END { print kb }')
+    make_fat "$1/efi.img" "$((kb / 1024 + 2))" "$2" EFI "$1/esp"
 }
 
 # serial_console SPEC: writes the GRUB commands that show the menu on a serial line as well, if SPEC, a

@@ -2,6 +2,8 @@
 //!
 //! It needs no KVM. Every wait has an end, and dropping a machine kills it.
 
+#![allow(dead_code, reason = "every test file uses another part")]
+
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -39,6 +41,20 @@ pub enum Drive {
     UsbStick,
     /// A disk, in a format of QEMU's; what is written to it is lost.
     Disk(&'static str),
+    /// A stick that the machine can change.
+    WritableStick,
+}
+
+/// A machine that is not quite like the others.
+pub struct Setup<'a> {
+    pub firmware: Firmware,
+    /// The image, and what it is put into.
+    pub image: Option<(Drive, &'a Path)>,
+    /// Disks, none of which it can change for good.
+    pub disks: &'a [&'a Path],
+    pub memory_mb: u32,
+    /// More arguments of QEMU.
+    pub more: &'a [String],
 }
 
 /// A running machine.
@@ -56,44 +72,55 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts a machine that has `image` in `drive`, and perhaps disks, none of which it can change for good.
+    /// Starts a machine that has `image` in `drive`, and perhaps disks, which it cannot change for good.
     pub fn start(firmware: Firmware, drive: Drive, image: &Path, disks: &[&Path]) -> Machine {
+        Machine::set_up(&Setup { firmware, image: Some((drive, image)), disks, memory_mb: 1024, more: &[] })
+    }
+
+    /// Starts a machine.
+    pub fn set_up(setup: &Setup) -> Machine {
         let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().unwrap();
-        let image = image.to_str().unwrap();
 
         // setpriv sees to it that QEMU does not outlive a killed test.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "qemu-system-x86_64"]);
-        command.args(["-m", "1024", "-smp", "2", "-cpu", "max", "-nic", "none", "-no-reboot"]);
+        command.arg("-m").arg(setup.memory_mb.to_string());
+        command.args(["-smp", "2", "-cpu", "max", "-no-reboot"]);
         command.args(["-display", "none", "-monitor", "none", "-serial", "stdio"]);
         // Translated code is thrown away early: QEMU walks all code that ever was in a page whenever the page
         // is written, which makes the step from the initramfs to systemd a minute longer with the default.
         command.args(["-accel", "tcg,thread=multi,tb-size=64"]);
-        if firmware == Firmware::Uefi {
+        if setup.firmware == Firmware::Uefi {
             let vars = dir.path().join("vars.fd");
             fs::copy(OVMF_VARS, &vars).unwrap_or_else(|err| panic!("{OVMF_VARS}: {err}; see .ci/setup"));
             command.args(["-machine", "q35"]);
             command.arg("-drive").arg(format!("if=pflash,format=raw,readonly=on,file={OVMF_CODE}"));
             command.arg("-drive").arg(format!("if=pflash,format=raw,file={}", vars.display()));
         }
-        let (format, access) = match drive {
-            Drive::Cd | Drive::UsbStick => ("raw", "readonly=on"),
-            Drive::Disk(format) => (format, "snapshot=on"),
-        };
-        let image = format!("if=none,id=image,format={format},{access},file={}", image.replace(',', ",,"));
-        command.arg("-drive").arg(image);
-        for disk in disks {
-            let file = disk.to_str().unwrap().replace(',', ",,");
-            command.arg("-drive").arg(format!("if=virtio,format=raw,snapshot=on,file={file}"));
+        for disk in setup.disks {
+            command.arg("-drive").arg(format!("if=virtio,format=raw,snapshot=on,file={}", name(disk)));
         }
-        match drive {
-            Drive::Cd => command.args(["-device", "ide-cd,drive=image,bootindex=1"]),
-            Drive::UsbStick => {
-                command.args(["-device", "qemu-xhci", "-device", "usb-storage,drive=image,bootindex=1"])
-            }
-            Drive::Disk(_) => command.args(["-device", "virtio-blk-pci,drive=image,bootindex=1"]),
-        };
+        if let Some((drive, image)) = setup.image {
+            let (format, access) = match drive {
+                Drive::Cd | Drive::UsbStick => ("raw", "readonly=on"),
+                Drive::WritableStick => ("raw", "readonly=off"),
+                Drive::Disk(format) => (format, "snapshot=on"),
+            };
+            let image = format!("if=none,id=image,format={format},{access},file={}", name(image));
+            command.arg("-drive").arg(image);
+            match drive {
+                Drive::Cd => command.args(["-device", "ide-cd,drive=image,bootindex=1"]),
+                Drive::UsbStick | Drive::WritableStick => {
+                    command.args(["-device", "qemu-xhci", "-device", "usb-storage,drive=image,bootindex=1"])
+                }
+                Drive::Disk(_) => command.args(["-device", "virtio-blk-pci,drive=image,bootindex=1"]),
+            };
+        }
+        if !setup.more.iter().any(|it| it == "-nic") {
+            command.args(["-nic", "none"]);
+        }
+        command.args(setup.more);
         Machine::spawn(command, dir, turn)
     }
 
@@ -148,6 +175,16 @@ impl Machine {
         }
     }
 
+    /// Turns the machine off, and waits until it is.
+    pub fn power_off(mut self) {
+        self.type_line("systemctl poweroff");
+        let end = Instant::now() + ANSWER;
+        while self.qemu.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < end, "the machine does not turn itself off:\n{}", self.log);
+            thread::sleep(Duration::from_millis(100));
+        }
+    }
+
     fn type_line(&mut self, line: &str) {
         writeln!(self.keyboard, "{line}").and_then(|()| self.keyboard.flush()).unwrap();
     }
@@ -159,6 +196,11 @@ impl Drop for Machine {
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }
+}
+
+/// A file as a value in an option of QEMU.
+fn name(file: &Path) -> String {
+    file.to_str().unwrap().replace(',', ",,")
 }
 
 /// Sends all that `source` gives to the channel, from a thread of its own.
