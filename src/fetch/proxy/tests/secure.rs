@@ -48,6 +48,7 @@ fn secure_world(
         https_proxy: None,
         no_proxy: vec![],
         ca_file: Some(ca_file),
+        registries: Default::default(),
         hosts: [("origin.example:443".to_owned(), secure)].into(),
         retry: Retry { attempts: 1, first_wait: Duration::ZERO, longest_wait: Duration::ZERO },
     })
