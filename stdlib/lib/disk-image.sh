@@ -64,6 +64,7 @@ write_fstab() {
     mount_line boot /boot ext4 defaults 2
     mount_line esp /boot/efi vfat umask=0077 2
     touch -d "@$SOURCE_DATE_EPOCH" "$fstab" "$work/root/etc"
+    touch -r /input "$work/root"
 }
 
 # write_menu: the boot menu: all kernels, the newest first.
@@ -85,7 +86,7 @@ write_menu() {
         menu_entry "Linux $version" "/vmlinuz-$version" "$args" "/$initrd" >>"$work/menu"
     done
     install -m 644 "$work/menu" "$work/boot/grub/grub.cfg"
-    touch -d "@$SOURCE_DATE_EPOCH" "$work/boot/grub/grub.cfg" "$work/boot/grub"
+    touch -d "@$SOURCE_DATE_EPOCH" "$work/boot/grub/grub.cfg" "$work/boot/grub" "$work/boot"
 }
 
 # kernel_versions DIR: prints the versions of the kernels in DIR, the newest first.

@@ -109,9 +109,11 @@ static int stat_at(int dir, const char *path, struct stat *out, int flags)
         out->st_uid = out->st_gid = 0;
         out->st_nlink = 1;
         out->st_mtim = (struct timespec){now(), 0};
+        out->st_ino = ++n_inodes;
+    } else {
+        out->st_ino = number_of(out->st_dev, out->st_ino);
     }
     out->st_atim = out->st_ctim = out->st_mtim;
-    out->st_ino = number_of(out->st_dev, out->st_ino);
     return 0;
 }
 

@@ -95,7 +95,11 @@ fn layers_as_erofs_have_whiteouts() {
         })
         .collect();
     // The image has a layer that deletes /etc/gone, and one that brings it back.
-    let whiteouts = found.iter().flat_map(BTreeMap::values).filter(|it| it.contains("Char")).count();
+    let whiteouts = found
+        .iter()
+        .flat_map(BTreeMap::values)
+        .filter(|it| it.contains("char dev") && it.contains("Links: 1 "))
+        .count();
     assert_eq!(whiteouts, 1, "{found:#?}");
 }
 
