@@ -80,6 +80,22 @@ fn boot_disk(firmware: Firmware, format: &'static str) {
     assert_eq!(machine.run("systemctl --failed --no-legend"), "");
 }
 
+#[test]
+fn cd_by_raptor_vm() {
+    let _turn = qemu::turn();
+    let (iso, project) = (common::iso::built(), common::Project::new(&[]));
+    let args = ["vm", "--qemu", "qemu-system-x86_64", "--timeout", "15m", iso.to_str().unwrap()];
+    // Logs in, looks where the medium is, and ends the machine, which is the end of raptor.
+    let script = [
+        ("login: $", "root"),
+        ("# $", "echo m=$(findmnt -n -o SOURCE /run/live/medium)"),
+        ("^m=/dev/sr0$", "poweroff"),
+    ];
+    let script = script.iter().flat_map(|(wait, send)| ["--wait-for", wait, "--send", send]);
+    let ran = project.run(&args.into_iter().chain(script).collect::<Vec<_>>());
+    assert_eq!(ran.status, Some(0), "{}", ran.stderr);
+}
+
 /// Starts the example, logs in and looks at what must be so however it was started.
 fn boot(firmware: Firmware, drive: Drive, disks: &[&Path]) -> Machine {
     let mut machine = Machine::start(firmware, drive, &common::iso::built(), disks);

@@ -13,6 +13,7 @@ use serde_json::Value;
 /// An empty directory in which `raptor init` was run for a template.
 fn made(who: As, template: &str) -> Project {
     let project = Project::of(who, &[]);
+    project.own();
     let ran = project.run(&["init", "--template", template]);
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(0), ""), "{}", ran.stderr);
     assert!(ran.stderr.contains("next:\n    raptor "), "{}", ran.stderr);
@@ -38,7 +39,11 @@ fn every_template_is_a_project_without_faults() {
         let project = made(As::User, template);
         assert!(names(&project).contains(&".gitignore".to_owned()), "{:?}", names(&project));
         let checked = project.run(&["check"]);
-        assert_eq!((checked.status, checked.stderr.as_str()), (Some(0), ""), "{template}");
+        assert_eq!(
+            (checked.status, checked.stderr.as_str()),
+            (Some(0), "No errors detected.\n"),
+            "{template}"
+        );
         project.ok(&["fmt", "--check"]);
         // Its jobs have derivations, made of what the shared lock has.
         let manifest: toml_edit::DocumentMut = project.read("Raptor.toml").parse().unwrap();
@@ -52,7 +57,7 @@ fn every_template_is_a_project_without_faults() {
 
 #[test]
 fn the_container_runs() {
-    let project = made(As::User, "container");
+    let project = made(As::Root, "container");
     assert!(project.ok(&["run", "-q", "hello"]).contains("Hello world, from Debian 12."));
     assert!(project.ok(&["run", "-q", "hello", "you"]).contains("Hello you, from Debian 12."));
     project.ok(&["make", "image"]);
@@ -68,7 +73,7 @@ fn nothing_is_overwritten() {
     project.ok(&["init", "-n", "sub/dir"]);
     assert!(!project.path("sub").exists());
     project.ok(&["init", "sub/dir"]);
-    assert_eq!(project.read("sub/dir/Raptor.toml").lines().count(), 10);
+    assert!(project.read("sub/dir/Raptor.toml").contains("[run.iso]"));
     project.fails(&["init", "sub/dir"], &["sub/dir has these files already: .gitignore, "]);
 
     let ran = project.run(&["init", "-t", "none"]);

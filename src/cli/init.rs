@@ -131,7 +131,9 @@ fn files(template: &Template) -> Vec<(&'static str, &'static [u8])> {
         let name = file.path().file_name()?.to_str()?;
         Some((if name == GITIGNORE { ".gitignore" } else { name }, file.contents()))
     });
-    files.collect()
+    let mut files: Vec<_> = files.collect();
+    files.sort_unstable();
+    files
 }
 
 fn write_new(path: &Path, content: &[u8], written: &mut Vec<PathBuf>) -> std::io::Result<()> {

@@ -138,10 +138,10 @@ fn shifted_mounts(request: &Request, child: Pid) -> Result<Vec<OwnedFd>, Trouble
     let fds = ground::request_mounts(request, |path, attributes| {
         let mount = mounts::copy_one(path).context(|| format!("cannot open {}", path.display()))?;
         mounts::set_attributes(mount.as_fd(), attributes).context(|| path.display())?;
-        match mounts::shift_ids(mount.as_fd(), namespace.as_fd()) {
-            // Before 6.3 the file system of devices cannot; what everybody may open works all the same.
-            Err(rustix::io::Errno::INVAL) if !attributes.contains(MountAttrFlags::MOUNT_ATTR_NODEV) => {}
-            shifted => shifted.context(|| format!("cannot shift the ids of {}", path.display()))?,
+        // The kernel cannot show other owners of devices: those count that the caller sees.
+        if attributes.contains(MountAttrFlags::MOUNT_ATTR_NODEV) {
+            mounts::shift_ids(mount.as_fd(), namespace.as_fd())
+                .context(|| format!("cannot shift the ids of {}", path.display()))?;
         }
         Ok(mount)
     })?;

@@ -107,7 +107,7 @@ pub enum MountSource {
         /// Without write access.
         readonly: bool,
     },
-    /// A device of the host, with its owner seen from inside where the host can do that. Makes the run impure.
+    /// A device of the host, for those whom its mode lets. Makes the run impure.
     Device(PathBuf),
 }
 

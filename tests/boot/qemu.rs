@@ -57,6 +57,11 @@ pub struct Setup<'a> {
     pub more: &'a [String],
 }
 
+/// Waits until no other machine runs.
+pub fn turn() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A running machine.
 pub struct Machine {
     qemu: Child,
@@ -79,7 +84,7 @@ impl Machine {
 
     /// Starts a machine.
     pub fn set_up(setup: &Setup) -> Machine {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
         let dir = tempfile::tempdir().unwrap();
 
         // setpriv sees to it that QEMU does not outlive a killed test.

@@ -133,3 +133,18 @@ fn mounts_in_mounts_and_behind_links() {
         nothing_left(&project);
     }
 }
+
+#[test]
+fn the_device_that_runs_machines() {
+    // Whether it is there depends on the host, and for whom.
+    let script = "test -c /dev/kvm && echo there; exec 3<>/dev/kvm && echo opened";
+    let device = fs::metadata("/dev/kvm");
+    for who in BOTH {
+        let project = project(who);
+        let shown = project.run(&["run", "-q", "base", script]).stdout;
+        assert_eq!(shown.contains("there"), device.is_ok(), "{shown}");
+        let for_all = device.as_ref().is_ok_and(|it| it.mode() & 6 == 6);
+        assert_eq!(shown.contains("opened"), for_all, "{shown}");
+        nothing_left(&project);
+    }
+}
