@@ -1,8 +1,8 @@
 # Makes the initramfs of a live medium with dracut. Needs parameters.sh. To be sourced.
 #
 # Its features are words with a plus sign between them: `overlay` or `dmsquash`, which says how the medium is started;
-# `persistent`, dmsquash makes a partition for what is changed; `mediacheck`, overlay can check the medium; `network`, it
-# can be far away.
+# `persistent`, dmsquash makes a partition for what is changed; `mediacheck`, overlay can check the medium; `network`,
+# it can be far away.
 
 # has_feature FEATURES NAME
 has_feature() {

@@ -9,7 +9,8 @@ iso_options=()
 
 # make_iso OUTPUT VOLUME_ID ID GRUB FILES: writes an image that starts as a CD or as a disk, by BIOS or by
 # UEFI. ID, 32 hexadecimal digits, tells this medium from others. GRUB is the directory that make_grub
-# filled; without efi.img there is no UEFI. FILES lists all other files, one per line: path on the medium, a tab, path of the content.
+# filled; without efi.img there is no UEFI. FILES lists all other files, one per line: path on the medium, a tab, path of
+# the content.
 #
 # The file system has a time in the place of a UUID, and live-boot tries only one of several media of the same
 # UUID. So the time of day of this one comes from ID.

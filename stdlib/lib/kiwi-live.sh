@@ -60,7 +60,7 @@ find_initrd() {
             fi
         done
     done
-    initrd=/initrds/${found[0]}/$version.initrd
+    initrd=/initrds/${found[0]-}/$version.initrd
     if ((${#found[@]} != 1)) || [[ ! -f $initrd ]]; then
         initrd=$work/initrd
         make_initrd "$modules" "$features" "$initrd"
@@ -77,7 +77,8 @@ add_files() {
     local file
     printf '%s\n' "$marker" >"$work/mbrid"
     printf '%s\n' 'source /boot/grub/grub.cfg' >"$work/loopback.cfg"
-    make_menu "/boot/$marker" "${title:-$target}" >"$work/grub.cfg"
+    # Names of targets may have characters that mean something to GRUB.
+    make_menu "/boot/$marker" "${title:-${target//[^A-Za-z0-9 _.,:()\/@+-]/_}}" >"$work/grub.cfg"
     add "/boot/$marker" "$work/mbrid"
     add /boot/mbrid "$work/mbrid"
     add /boot/grub/grub.cfg "$work/grub.cfg"

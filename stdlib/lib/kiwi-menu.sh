@@ -1,4 +1,4 @@
-# Makes the boot menu and boot loaders of KIWI's live media. Needs grub.sh, identity.sh and parameters.sh. To be sourced.
+# Makes the boot menu and boot loaders of KIWI's live media. Needs grub.sh and identity.sh. To be sourced.
 
 loader=/boot/x86_64/loader
 failsafe_args='ide=nodma apm=off noresume edd=off nomodeset 3'
@@ -65,8 +65,8 @@ make_menu() {
     printf '%s\n' '' "menuentry 'Boot from Hard Disk' --class drive-harddisk --unrestricted {" '    exit' '}'
 }
 
-# make_loaders DIR MARKER SERIAL: writes what make_grub writes, and DIR/early.cfg; without DIR/efi.img if the firmware is
-# bios, and with the programs that Debian signed if it is uefi.
+# make_loaders DIR MARKER SERIAL: writes what make_grub writes; without DIR/efi.img if the firmware is bios, and with
+# the programs that Debian signed if it is uefi.
 make_loaders() {
     local dir=$1 boot=$1/esp/EFI/BOOT
     make_grub "$@"

@@ -1,6 +1,6 @@
 # Makes the root file system of KIWI's live media. Needs file-systems.sh, identity.sh and parameters.sh. To be sourced.
 
-# pack OUTPUT DIR OPTION…: makes a squashfs file, compressed as squashfscompression says, in the blocks that KIWI takes.
+# pack OUTPUT DIR OPTION…: makes a squashfs file, compressed as squashfscompression says, in blocks as big as KIWI's.
 pack() {
     local compression=(-comp "$squashfscompression")
     case $squashfscompression in

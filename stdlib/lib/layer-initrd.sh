@@ -1,5 +1,5 @@
-# Makes /output/VERSION.initrd of the newest kernel whose modules are in the layer /input, for a medium with the features
-# in the first argument. There is none if the layer has no kernel that could start from it.
+# Makes /output/VERSION.initrd of the newest kernel whose modules are in the layer /input, for a medium with the
+# features in the first argument. There is none if the layer has no kernel that could start from it.
 
 set -euo pipefail
 shopt -s nullglob

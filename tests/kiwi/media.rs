@@ -18,7 +18,7 @@ const JOBS: [(&str, &str); 4] = [
     ),
     (
         "small",
-        "hybridpersistent = true, filesystem = \"squashfs\", squashfscompression = \"gzip\", \
+        "hybridpersistent = true, filesystem = \"squashfs\", rootfs_extra_mb = 0, \
                firmware = \"bios\", partition_table = \"msdos\", failsafe = false",
     ),
     (
