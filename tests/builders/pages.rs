@@ -30,7 +30,8 @@ fn every_builder_has_a_page_whose_example_works() {
     for target in ["live", "rescue", "server", "web"] {
         project.write(&format!("{target}.rapt"), "FROM boot\n");
     }
-    for builder in &builders {
+    // That of kiwi-live needs a system that starts: tests/kiwi.rs makes it.
+    for builder in builders.iter().filter(|it| *it != "kiwi-live") {
         let page = root.join(format!("spec/stdlib/{builder}.md"));
         project.write("Raptor.toml", &example(&page, "toml").expect("an example"));
         if let Some(module) = example(&page, "rapt") {
