@@ -3,21 +3,20 @@
 //! The root is entered without the mounts that programs see, so that what lies below them is the image's own, and
 //! no path and no link leads anywhere else.
 
-use std::cell::RefCell;
+mod ahead;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use fs_err as fs;
 use rustix::fs::XattrFlags;
 use rustix::mount::UnmountFlags;
 use rustix::thread::UnshareFlags;
-use sha2::{Digest, Sha256};
 use tar::EntryType;
 
 use super::debs::{in_root, link_name, set_mtime};
@@ -25,7 +24,7 @@ use super::error::{Context, Trouble};
 use super::files::{self, Ownership};
 use super::request::LayerBlob;
 use super::{ground, mounts, process};
-use crate::archive::{self, Bounded, Compression, Limit};
+use crate::archive::{self, Bounded, Limit};
 use crate::tree;
 
 /// Where the bare root is mounted meanwhile.
@@ -36,6 +35,8 @@ const MAX_ENTRIES: usize = 2_000_000;
 const MAX_BYTES: u64 = 64 << 30;
 /// Most bytes after the last entry.
 const MAX_PADDING: u64 = 64 << 20;
+/// Bytes that are written at a time.
+const BUFFER: usize = 256 << 10;
 /// Begins the name of what hides the parents' entry of the rest of the name.
 const WHITEOUT: &[u8] = b".wh.";
 /// Hides all entries of the parents in its directory.
@@ -83,63 +84,31 @@ pub(super) fn unpack(
     unpacked.map_err(|Trouble(why)| Trouble(format!("layer sha256:{}: {why}", blob.diff_id)))
 }
 
-/// Reads a blob to its end and checks that it is what it should be; until then nothing of it counts.
-fn read_layer(blob: impl Read, expected: &LayerBlob, mut layer: Layer<'_>) -> Result<(), Trouble> {
-    let (stored, stored_hash) = Hashed::new(blob);
-    let mut stored = BufReader::with_capacity(1 << 16, stored);
-    let start = stored.fill_buf().context(|| "cannot read")?;
-    let tar: Box<dyn Read + '_> = match Compression::of(start) {
-        Compression::None => Box::new(&mut stored),
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(&mut stored)),
-        Compression::Zstd => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(&mut stored);
-            Box::new(decoder.context(|| "cannot decompress")?)
-        }
-        Compression::Other(name) => {
-            return Err(Trouble(format!("it is compressed with {name}, which images must not be")));
-        }
-    };
-    let (tar, tar_hash) = Hashed::new(tar);
-    let (tar, limit) = Bounded::new(tar);
-    let mut archive = tar::Archive::new(tar);
-    layer.apply(&mut archive, &limit)?;
-    limit.content(MAX_PADDING);
-    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).context(|| "cannot read")?;
-    layer.set_times()?;
-    check("content", &expected.diff_id, &tar_hash)?;
-    std::io::copy(&mut stored, &mut std::io::sink()).context(|| "cannot read")?;
+/// Reads a blob to its end and checks that it is what it should be; until then nothing of it counts. Another thread
+/// decompresses and hashes while this one writes.
+fn read_layer(blob: impl Read + Send, expected: &LayerBlob, mut layer: Layer<'_>) -> Result<(), Trouble> {
+    let digests = std::thread::scope(|scope| {
+        let (chunks, received) = ahead::channel();
+        let decompressing = scope.spawn(move || ahead::decompress(blob, chunks));
+        let (tar, limit) = Bounded::new(received);
+        let mut archive = tar::Archive::new(tar);
+        layer.apply(&mut archive, &limit)?;
+        limit.content(MAX_PADDING);
+        std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).context(|| "cannot read")?;
+        layer.set_times()?;
+        decompressing.join().unwrap_or_else(|_| Err(Trouble("decompressing panicked".into())))
+    })?;
+    check("content", &expected.diff_id, &digests.tar)?;
     match &expected.sha256 {
-        Some(sha256) => check("compressed content", sha256, &stored_hash),
+        Some(sha256) => check("compressed content", sha256, &digests.stored),
         None => Ok(()),
     }
 }
 
-fn check(what: &str, expected: &str, hash: &RefCell<Sha256>) -> Result<(), Trouble> {
-    let found = format!("{:x}", hash.borrow().clone().finalize());
+fn check(what: &str, expected: &str, found: &str) -> Result<(), Trouble> {
     match found == expected {
         true => Ok(()),
         false => Err(Trouble(format!("wrong {what}: expected sha256 {expected}, found {found}"))),
-    }
-}
-
-/// A reader that hashes what goes through it.
-struct Hashed<R> {
-    inner: R,
-    hasher: Rc<RefCell<Sha256>>,
-}
-
-impl<R> Hashed<R> {
-    fn new(inner: R) -> (Hashed<R>, Rc<RefCell<Sha256>>) {
-        let hasher = Rc::new(RefCell::new(Sha256::new()));
-        (Hashed { inner, hasher: hasher.clone() }, hasher)
-    }
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n_read = self.inner.read(buffer)?;
-        self.hasher.borrow_mut().update(buffer.get(..n_read).unwrap_or_default());
-        Ok(n_read)
     }
 }
 
@@ -153,6 +122,7 @@ struct Layer<'a> {
     /// Times of directories, to be set when nothing changes in them any more.
     times: BTreeMap<PathBuf, i64>,
     n_bytes: u64,
+    buffer: Vec<u8>,
 }
 
 /// What an entry says of whatever it makes.
@@ -168,7 +138,8 @@ impl<'a> Layer<'a> {
         made: &'a BTreeSet<PathBuf>,
         wanted: &'a mut BTreeMap<PathBuf, Ownership>,
     ) -> Layer<'a> {
-        Layer { epoch, made, wanted, ours: BTreeSet::new(), times: BTreeMap::new(), n_bytes: 0 }
+        let buffer = vec![0; BUFFER];
+        Layer { epoch, made, wanted, ours: BTreeSet::new(), times: BTreeMap::new(), n_bytes: 0, buffer }
     }
 
     fn apply<R: Read>(&mut self, archive: &mut tar::Archive<R>, limit: &Limit) -> Result<(), Trouble> {
@@ -221,13 +192,10 @@ impl<'a> Layer<'a> {
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 let mut file = fs::File::create_new(&path)?;
-                let left = MAX_BYTES - self.n_bytes;
-                let n = std::io::copy(&mut entry.take(left + 1), &mut file)
-                    .context(|| format!("cannot write {}", path.display()))?;
-                if n > left {
+                self.content(entry, &mut file).context(|| format!("cannot write {}", path.display()))?;
+                if self.n_bytes > MAX_BYTES {
                     return Err(Trouble(format!("its files are larger than {MAX_BYTES} bytes")));
                 }
-                self.n_bytes += n;
                 give(&path, &attributes)?;
             }
             EntryType::Link => {
@@ -256,6 +224,19 @@ impl<'a> Layer<'a> {
             other => return Err(Trouble(format!("{}: unknown kind of entry {other:?}", path.display()))),
         }
         set_mtime(&path, attributes.mtime.min(self.epoch))
+    }
+
+    /// Writes the content of a file, as far as all files may have any.
+    fn content(&mut self, entry: &mut impl Read, file: &mut impl Write) -> std::io::Result<()> {
+        while self.n_bytes <= MAX_BYTES {
+            let n_read = entry.read(&mut self.buffer)?;
+            if n_read == 0 {
+                break;
+            }
+            file.write_all(self.buffer.get(..n_read).unwrap_or_default())?;
+            self.n_bytes += n_read as u64;
+        }
+        Ok(())
     }
 
     /// Makes a directory, or gives new attributes to one that is there.
