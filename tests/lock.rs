@@ -256,21 +256,16 @@ fn options_forbid_what_they_say() {
     ok(&locked, &internet, &["make", "job"]);
     let lock = locked.read("Raptor.lock");
     for (known, what, args, statuses) in table {
-        for (option, expected) in free.iter().zip(statuses) {
-            let own = world();
-            let project = match *known {
-                "store" | "edited" => &locked,
-                _ => &own,
-            };
-            match *known {
-                "nothing" => {}
-                "edited" => {
-                    project.write("less.rapt", &format!("FROM file\n{}", wget("a")));
-                    project
-                        .write("more.rapt", &format!("FROM file\n{}{}{}", wget("a"), wget("b"), wget("c")));
-                    project.write("Raptor.lock", &lock);
-                }
-                _ => project.write("Raptor.lock", &lock),
+        let own = world();
+        let project = if matches!(*known, "store" | "edited") { &locked } else { &own };
+        if *known == "edited" {
+            project.write("less.rapt", &format!("FROM file\n{}", wget("a")));
+            project.write("more.rapt", &format!("FROM file\n{}{}{}", wget("a"), wget("b"), wget("c")));
+        }
+        // What forbids most goes first, for it leaves the least behind.
+        for (option, expected) in free.iter().zip(statuses).rev() {
+            if *known != "nothing" {
+                project.write("Raptor.lock", &lock);
             }
             let args: Vec<&str> =
                 Some(*option).filter(|it| !it.is_empty()).into_iter().chain(args.to_vec()).collect();
@@ -287,6 +282,41 @@ fn options_forbid_what_they_say() {
             );
         }
     }
+}
+
+/// A base moves forward with the layers that stand on it, or not at all.
+#[test]
+fn a_base_moves_with_its_layers() {
+    let shared = common::shared_lock();
+    let version = |lock: &str, name: &str| {
+        let line = lock.lines().find(|it| it.contains(&format!("name = \"{name}\","))).unwrap();
+        line.split("version = \"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+    };
+    let (tzdata, apt) = (version(&shared, "tzdata"), version(&shared, "apt"));
+    let old: String = shared
+        .lines()
+        .filter(|it| !it.contains("name = \"apt\","))
+        .map(|it| it.replace(&format!("version = \"{tzdata}\""), "version = \"1-0old\"") + "\n")
+        .collect();
+    let zeros = "0".repeat(64);
+    let old = format!(
+        "{old}\n[layers.top]\nrequests = [\n  {{ url = \"debian:/pool/t/thing_1_all.deb\", sha256 = \"{zeros}\", \
+         size = 3 }},\n]\n"
+    );
+    let files = [("Raptor.lock", &*old), ("top.rapt", "FROM debian://bookworm\nRUN false\n")];
+    let project = Project::new(&files);
+    let ran = project.fails(&["update", "bookworm"], &["top: step 1 failed", "stays as it was"]);
+    assert_eq!(ran.stdout, "");
+    assert_eq!(project.read("Raptor.lock"), old);
+
+    project.write("top.rapt", "FROM debian://bookworm\nRUN apt-get update\n");
+    let told = project.ok(&["update", "debian://bookworm"]);
+    let base = format!("changed debian://bookworm\n  + apt {apt}\n  tzdata 1-0old → {tzdata}\n");
+    assert!(told.starts_with(&base), "{told}");
+    assert!(told.contains("changed layer top\n  - thing 1\n  + debian:/dists/bookworm/InRelease "), "{told}");
+    valid(&project.read("Raptor.lock"));
+    project.ok(&["--locked", "build", "top"]);
+    assert_eq!(project.ok(&["update"]), "", "the mirror has not moved since");
 }
 
 /// A lock is as its schema says, and written again it is the same.

@@ -35,6 +35,10 @@ pub struct Manifest {
     pub debian: BTreeMap<String, Distribution>,
     /// `[raptor] insecure-registries`: hosts of registries, with port, that may go without a trusted certificate.
     pub insecure_registries: Vec<Spanned<String>>,
+    /// `[raptor] snapshot`: URL of Debian's archive as it was at `{date}`.
+    pub snapshot: Option<Spanned<String>>,
+    /// `[raptor] caches`: URLs of binary caches.
+    pub caches: Vec<Spanned<String>>,
     /// `[run.NAME]`
     pub runs: BTreeMap<String, RunJob>,
     /// `[group.NAME]`
@@ -98,9 +102,12 @@ impl Reader {
     fn document(&mut self, root: &Table, manifest: &mut Manifest) {
         self.known(root, &["raptor", "debian", "fetch", "run", "group"], "at the top");
         if let Some(raptor) = self.table(root, "raptor") {
-            self.known(raptor, &["link", "mirror", "security-mirror", "insecure-registries"], "in [raptor]");
+            let keys = ["link", "mirror", "security-mirror", "snapshot", "caches", "insecure-registries"];
+            self.known(raptor, &keys, "in [raptor]");
             manifest.mirror = self.string(raptor, "mirror");
             manifest.security_mirror = self.string(raptor, "security-mirror");
+            manifest.snapshot = self.string(raptor, "snapshot");
+            manifest.caches = self.strings(raptor, "caches", true);
             manifest.insecure_registries = self.strings(raptor, "insecure-registries", false);
             if let Some(links) = self.table(raptor, "link") {
                 for (name, _) in links.iter() {
@@ -364,7 +371,8 @@ mod tests {
     #[test]
     fn a_whole_file() {
         let (manifest, problems) = read(
-            "[raptor.link]\nlib = \"../lib\"\n\n[raptor]\nmirror = \"http://mirror.example/debian\"\n\n\
+            "[raptor.link]\nlib = \"../lib\"\n\n[raptor]\nmirror = \"http://mirror.example/debian\"\n\
+             snapshot = \"http://snapshot.example/{date}\"\ncaches = [\"http://cache.example/a\"]\n\n\
              [run.live]\ntarget = \"$std.deblive\"\ncache = \"cache\"\ninput = [\"a\", \"b@1\"]\n\
              output = \"dir/live.iso\"\nwith = { n = 3, on = true, list = [\"a\", { k = -1 }] }\nenv.GRUB_TIMEOUT = \"0\"\nargs = [\"-x\"]\nstate_dir = \"state\"\n\n\
              [group.all]\nrun = [\"live\"]\nbuild = [\"a\"]\n",
@@ -372,6 +380,8 @@ mod tests {
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(manifest.links["lib"].value.dir(), Some("../lib"));
         assert_eq!(manifest.mirror.unwrap().value, "http://mirror.example/debian");
+        assert_eq!(manifest.snapshot.unwrap().value, "http://snapshot.example/{date}");
+        assert_eq!(manifest.caches[0].value, "http://cache.example/a");
         let job = &manifest.runs["live"];
         assert_eq!(job.target.value, "$std.deblive");
         assert_eq!(job.cache[0].value, "cache");

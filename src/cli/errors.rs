@@ -26,6 +26,8 @@ pub enum CliError {
         failures: Vec<Failure>,
         /// Statement of the failed step, rendered, for each failure.
         places: Vec<Option<String>>,
+        /// Inputs whose bytes are nowhere any more, as `raptor update` names them.
+        updates: Vec<String>,
     },
     /// The store failed.
     #[error(transparent)]
@@ -70,9 +72,12 @@ impl CliError {
 
     /// Prints the error.
     pub fn report(&self, ui: &Ui) {
-        if let CliError::Failed { failures, places } = self {
+        if let CliError::Failed { failures, places, updates } = self {
             for (failure, place) in failures.iter().zip(places) {
                 report_failure(ui, failure, place.as_deref());
+            }
+            if !updates.is_empty() {
+                ui.hint(&format!("to move on to what is there now: raptor update {}", updates.join(" ")));
             }
         } else {
             ui.error(&with_sources(self));

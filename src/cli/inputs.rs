@@ -12,7 +12,8 @@ use super::project::{Evaluated, MANIFEST, Project};
 use super::run;
 use crate::derivation::{Derivation, DrvId, Layer, Step};
 use crate::eval::{Evaluator, Failed, Job, Planned, Unpinned, layer_name};
-use crate::lock::{Input, Lock, LockError};
+use crate::lock::{DebianPin, Input, Lock, LockError};
+use crate::schedule::{Failure, RealizeError};
 
 /// Targets of a command that looks at everything they are made of.
 #[derive(Default)]
@@ -214,4 +215,26 @@ pub fn forget_idle(project: &Project, evaluated: &Evaluated<'_>, goals: &[DrvId]
         }
     }
     Ok(())
+}
+
+/// The entry to update after a failure, if what it pins is nowhere any more.
+pub fn to_update(project: &Project, evaluator: &Evaluator<'_>, failure: &Failure) -> Option<String> {
+    let is_lost = match &failure.error {
+        RealizeError::Fetch(error) => error.is_lost(),
+        RealizeError::Step { refused, .. } | RealizeError::Network { refused, .. } => {
+            refused.iter().any(|it| it.is_lost)
+        }
+        _ => false,
+    };
+    let lock = project.lock();
+    let input = match evaluator.derivations.get(&failure.id).filter(|_| is_lost)? {
+        Derivation::Layer(it) => Input::Layer(it.name.clone()),
+        Derivation::Fetch(it) => Input::File(it.urls.first()?.clone()),
+        Derivation::Bootstrap(it) => {
+            let is_it = |pin: &DebianPin| pin.packages == it.packages && pin.date == it.epoch;
+            Input::Debian(lock.debian.iter().find(|(_, pin)| is_it(pin))?.0.clone())
+        }
+        _ => return None,
+    };
+    lock.has(&input).then(|| input.to_string())
 }

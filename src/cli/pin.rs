@@ -97,7 +97,7 @@ fn pin_file(
 ) -> Result<Result<FilePin, fetch::Error>, CliError> {
     let client = session.client()?;
     let busy = session.ui.busy(&format!("fetching {}", urls.first().map_or("", String::as_str)));
-    let found = client.download_sizeless(urls, None, store, &|_| {}, &session.cancel);
+    let found = client.download_sizeless(urls, None, None, store, &|_| {}, &session.cancel);
     busy.finish_and_clear();
     if session.cancel.load(Ordering::Relaxed) {
         return Err(interrupted());

@@ -117,6 +117,7 @@ impl Project {
         let file = std::path::absolute(file)?;
         let base = file.parent().unwrap_or(Path::new("/")).to_path_buf();
         let lock_file = base.join(LOCK);
+        session.look_for(&manifest)?;
         session.allow_insecure(manifest.insecure_registries.iter().map(|it| it.value.clone()).collect());
         let project = Project::with(base, manifest, &text, lock_file)?;
         let mut project = Project { sources, problems, ..project };

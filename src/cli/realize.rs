@@ -62,7 +62,7 @@ fn by_id(session: &Session, args: &Realize, ids: &[DrvId]) -> Result<ExitCode, C
     let realization =
         session.realize_with(&store, &goals, &MirrorSettings::default(), false).map_err(|failures| {
             let places = failures.iter().map(|_| None).collect();
-            CliError::Failed { failures, places }
+            CliError::Failed { failures, places, updates: Vec::new() }
         })?;
     print_results(&args.targets, ids, &realization, &store, args.json)?;
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use raptor_lang::manifest::Manifest;
+
 use super::args::Global;
 use super::errors::{CliError, failed_statement};
 use super::inputs;
@@ -14,7 +16,7 @@ use super::signals::Signals;
 use super::ui::Ui;
 use crate::derivation::DrvId;
 use crate::fetch::debian::{self, Mirror, MirrorError, MirrorKind};
-use crate::fetch::{self, Client, Settings};
+use crate::fetch::{self, Client, Elsewhere, Settings};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Launcher, Limits};
 use crate::schedule::{self, Context, Goals, Options, Realization};
@@ -42,6 +44,8 @@ pub struct Session {
     store: OnceLock<Store>,
     /// `[raptor] insecure-registries` of the project.
     insecure_registries: OnceLock<Vec<String>>,
+    /// Where to look for what is gone: set by the project.
+    elsewhere: OnceLock<Elsewhere>,
 }
 
 impl Session {
@@ -55,6 +59,7 @@ impl Session {
             signals,
             store: OnceLock::new(),
             insecure_registries: OnceLock::new(),
+            elsewhere: OnceLock::new(),
         }
     }
 
@@ -146,7 +151,11 @@ impl Session {
     }
 
     fn client_of(&self) -> Result<Client, fetch::Error> {
-        let mut settings = Settings { offline: self.offline(), ..Settings::from_env() };
+        let elsewhere = match self.elsewhere.get() {
+            Some(elsewhere) => elsewhere.clone(),
+            None => elsewhere(&Manifest::default())?,
+        };
+        let mut settings = Settings { offline: self.offline(), elsewhere, ..Settings::from_env() };
         settings.registries.insecure.extend(self.insecure_registries.get().into_iter().flatten().cloned());
         Client::new(settings)
     }
@@ -155,6 +164,14 @@ impl Session {
     pub fn allow_insecure(&self, registries: Vec<String>) {
         // A command has one project.
         let _ = self.insecure_registries.set(registries);
+    }
+
+    /// Looks for what is gone where a project says.
+    pub fn look_for(&self, manifest: &Manifest) -> Result<(), CliError> {
+        let elsewhere = elsewhere(manifest).map_err(|err| CliError::Other(err.to_string()))?;
+        // Of several projects, which only `store repair` has, the first counts.
+        let _ = self.elsewhere.set(elsewhere);
+        Ok(())
     }
 
     /// Realizes derivations of an evaluation and keeps the lock up to date.
@@ -215,7 +232,9 @@ impl Session {
                     failed_statement(it, evaluator.provenance.get(&it.id), &evaluator.sources, &self.ui)
                 })
                 .collect();
-            CliError::Failed { failures, places }
+            let updates =
+                failures.iter().filter_map(|it| inputs::to_update(project, evaluator, it)).collect();
+            CliError::Failed { failures, places, updates }
         });
         if failed.is_none() && self.may_record() {
             inputs::forget_idle(project, evaluated, goals)?;
@@ -315,6 +334,17 @@ impl MirrorSettings {
         let env = std::env::var(kind.variable()).ok();
         debian::discover(kind, setting.as_deref(), env.as_deref())
     }
+}
+
+/// Where to look for what is gone: the settings of Raptor.toml, then those of the environment.
+fn elsewhere(manifest: &Manifest) -> Result<Elsewhere, fetch::Error> {
+    let (snapshot, caches) = ("RAPTOR_DEBIAN_SNAPSHOT", "RAPTOR_CACHES");
+    let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let written = manifest.snapshot.as_ref().map(|it| ("Raptor.toml, raptor.snapshot", it.value.clone()));
+    let named = manifest.caches.iter().map(|it| ("Raptor.toml, raptor.caches", it.value.clone()));
+    let more = var(caches).unwrap_or_default();
+    let more = more.split_whitespace().map(|url| (caches, url.to_owned()));
+    Elsewhere::new(written.or_else(|| var(snapshot).map(|url| (snapshot, url))), named.chain(more).collect())
 }
 
 /// An absolute form of a path given on the command line.

@@ -15,10 +15,12 @@ use sha2::{Digest, Sha256};
 use ureq::http::{HeaderValue, header};
 
 use super::http::{Call, Client, Error, Refused, request_error};
-use crate::store::Store;
+use crate::store::{Key, Store};
 
 /// Downloads at the same time.
 const THREADS: usize = 8;
+/// So many bytes more are worth going on for.
+const LEAST_PROGRESS: u64 = 64 * 1024;
 
 /// A file that is pinned by its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,15 @@ pub struct Wanted {
     pub sha256: String,
     /// Size in bytes.
     pub size: u64,
+}
+
+/// What a failure does to the other files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Failing {
+    /// They are left.
+    Ends,
+    /// They are fetched first.
+    Waits,
 }
 
 impl Client {
@@ -54,6 +65,28 @@ impl Client {
         on_bytes: &(dyn Fn(u64) + Sync),
         stop: &AtomicBool,
     ) -> Result<Vec<PathBuf>, Error> {
+        self.download_many(wanted, store, on_bytes, stop, Failing::Ends)
+    }
+
+    /// The same, but all that can be had is fetched, whatever fails.
+    pub fn download_most(
+        &self,
+        wanted: &[Wanted],
+        store: &Store,
+        on_bytes: &(dyn Fn(u64) + Sync),
+        stop: &AtomicBool,
+    ) -> Result<Vec<PathBuf>, Error> {
+        self.download_many(wanted, store, on_bytes, stop, Failing::Waits)
+    }
+
+    fn download_many(
+        &self,
+        wanted: &[Wanted],
+        store: &Store,
+        on_bytes: &(dyn Fn(u64) + Sync),
+        stop: &AtomicBool,
+        failing: Failing,
+    ) -> Result<Vec<PathBuf>, Error> {
         let next = AtomicUsize::new(0);
         // Set by the first failure too, which must not look like a stop to the caller.
         let cancel = AtomicBool::new(false);
@@ -76,7 +109,8 @@ impl Client {
                     Err(error) => {
                         let mut failure = failure.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
                         // Once cancelled, the others only fail because of that.
-                        if !cancel.swap(true, Ordering::Relaxed) {
+                        let earlier = cancel.fetch_or(failing == Failing::Ends, Ordering::Relaxed);
+                        if !earlier && failure.is_none() {
                             *failure = Some(error);
                         }
                     }
@@ -126,8 +160,11 @@ impl Client {
             return Ok(path);
         }
         let mut failures = Vec::new();
-        for url in urls {
-            match self.fill(&mut partial, url, wanted, &mut progress, cancel) {
+        let key = Key::fetched(sha256, *size);
+        // The order is that in which bytes should be there; caches are asked only when all else fails.
+        for place in urls.iter().cloned().map(Ok).chain(self.in_caches(&key)) {
+            let filled = place.and_then(|url| self.fill(&mut partial, &url, wanted, &mut progress, cancel));
+            match filled {
                 Ok(()) => return Ok(store.add_fetched(&partial.path, sha256, *size)?),
                 Err(Error::Cancelled) => return Err(Error::Cancelled),
                 Err(error) => failures.push(error),
@@ -179,8 +216,8 @@ impl Client {
             if !refused.failure.is_transient() {
                 return Err(refused.failure);
             }
-            // A connection that is cut but moves on is worth patience.
-            if partial.len > before {
+            // A connection that is cut but moves on is worth patience. One byte more is no progress.
+            if partial.len >= before + LEAST_PROGRESS {
                 patience = self.patience();
             }
             if !patience.again(refused.retry_after, cancel) {
@@ -232,7 +269,7 @@ impl Client {
                 return self.fill_once(partial, url, wanted, progress, cancel);
             }
         }
-        let mut body = response.into_body().into_reader();
+        let mut body = self.reader(response);
         let mut buffer = vec![0; 64 * 1024];
         loop {
             if cancel.load(Ordering::Relaxed) {

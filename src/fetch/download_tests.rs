@@ -2,8 +2,8 @@
 
 use std::sync::atomic::AtomicU64;
 
-use super::super::Settings;
-use super::super::origin::{Answer, Origin, client, noise, ok, sha256};
+use super::super::origin::{Answer, Origin, client, noise, ok, settings, sha256};
+use super::super::{Elsewhere, Settings};
 use super::*;
 
 struct Fixture {
@@ -210,4 +210,62 @@ fn small_texts() {
     assert_eq!(get("/moved", 5).unwrap(), "hello");
     assert!(get("/a", 4).unwrap_err().ends_with("/a: longer than 4 bytes"));
     assert!(get("/binary", 4).unwrap_err().ends_with("/binary: not UTF-8 text"));
+}
+
+#[test]
+fn servers_that_send_next_to_nothing_are_given_up() {
+    let origin = Origin::start(|seen, before| match (&*seen.target, before) {
+        ("/silent" | "/recovers", 0) | ("/silent", _) => Answer::Stall(noise(100_000), 1000),
+        ("/drips", _) => Answer::Drip(noise(100_000), Duration::from_millis(5)),
+        _ => ok(noise(100_000)),
+    });
+    let client = Client::new(Settings { silence: Duration::from_millis(400), ..settings() }).unwrap();
+    let it = fixture();
+    for path in ["/silent", "/drips"] {
+        let wanted = wanted(&[origin.url(path)], &noise(100_000));
+        let error = client.download(&wanted, &it.store, &|_| ()).unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        let asked = origin.seen().iter().filter(|seen| seen.target == path).count();
+        assert_eq!(asked, 3, "a few bytes more are no progress");
+        let expected = Some(&raptor_lang::stmt::Digest::Sha256(wanted.sha256.clone()));
+        let key = Some(&Key::new([0; 32]));
+        let stop = AtomicBool::new(false);
+        let error =
+            client.download_sizeless(&wanted.urls, expected, key, &it.store, &|_| (), &stop).unwrap_err();
+        assert!(error.is_transient(), "{error}");
+    }
+    client.download(&wanted(&[origin.url("/recovers")], &noise(100_000)), &it.store, &|_| ()).unwrap();
+}
+
+#[test]
+fn caches_are_asked_last_and_not_believed() {
+    let (good, lie) = ("a".repeat(64), "b".repeat(64));
+    let key = |body: &[u8]| Key::fetched(&sha256(body), body.len() as u64);
+    let record = |hash: &str| format!("{{\"output\":\"{hash}\",\"millis\":0,\"check\":\"\"}}");
+    let answers = [
+        (format!("/one/realized/{}.json", key(b"hello")), record(&lie)),
+        (format!("/one/trees/{lie}"), "jello".to_owned()),
+        (format!("/two/realized/{}.json", key(b"hello")), record(&good)),
+        (format!("/two/trees/{good}"), "hello".to_owned()),
+        (format!("/two/realized/{}.json", key(b"other")), "no record".to_owned()),
+    ];
+    let origin = Origin::start(move |seen, _| match answers.iter().find(|(path, _)| *path == seen.target) {
+        Some((_, text)) => ok(text.clone()),
+        None => Answer::Full(404, vec![], vec![]),
+    });
+    let caches = ["/one", "/two"].map(|path| ("X", origin.url(path))).to_vec();
+    let elsewhere = Elsewhere::new(None, caches).unwrap();
+    let client = Client::new(Settings { elsewhere, ..settings() }).unwrap();
+    let it = fixture();
+    let path = client.download(&wanted(&[origin.url("/gone")], b"hello"), &it.store, &|_| ()).unwrap();
+    assert_eq!(std::fs::read(path).unwrap(), b"hello");
+    let asked: Vec<String> = origin.seen().into_iter().map(|seen| seen.target).collect();
+    assert_eq!(asked[0], "/gone");
+    assert!(asked[1].starts_with("/one/realized/") && asked[3].starts_with("/two/realized/"), "{asked:?}");
+    let error = client.download(&wanted(&[origin.url("/gone")], b"other"), &it.store, &|_| ()).unwrap_err();
+    let error = error.to_string();
+    for said in ["/gone: the server answered 404", "/one/realized/", "no record of a store"] {
+        assert!(error.contains(said), "no `{said}` in {error}");
+    }
+    assert_eq!(it.partials(), 0);
 }

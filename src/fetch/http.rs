@@ -15,15 +15,16 @@ use ureq::tls::TlsConfig;
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 
+use super::debian::Mirror;
+use super::elsewhere::Elsewhere;
 use super::oci::{self, Registries};
+use super::pace::Paced;
 use super::secret::shown;
 use super::settings::{Names, Reach, Retry, Settings, proxy, root_certs};
 use crate::store;
 
 /// Time for a connection, with name lookup and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// Time that a server may be silent.
-const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why something could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -145,6 +146,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what is pinned was looked for, and not found.
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Error::Request { .. } | Error::Status { .. } | Error::Size { .. } | Error::Digest { .. } => true,
+            Error::Everywhere { failures, .. } => failures.iter().any(Error::is_lost),
+            _ => false,
+        }
+    }
+
     /// Status of the answer, if there was one and it is the reason.
     pub fn status(&self) -> Option<u16> {
         match self {
@@ -213,6 +223,7 @@ impl Client {
 
     fn connect(settings: Settings, tls: TlsConfig) -> Result<Client, Error> {
         let mut agents = BTreeMap::new();
+        let silence = settings.silence;
         for secure in [false, true] {
             let setting = if secure { "https_proxy" } else { "http_proxy" };
             let url = if secure { &settings.https_proxy } else { &settings.http_proxy };
@@ -224,9 +235,9 @@ impl Client {
                     .accept_encoding("identity")
                     .timeout_resolve(Some(CONNECT_TIMEOUT))
                     .timeout_connect(Some(CONNECT_TIMEOUT))
-                    .timeout_recv_response(Some(READ_TIMEOUT))
-                    .timeout_per_read(Some(READ_TIMEOUT))
-                    .timeout_per_write(Some(READ_TIMEOUT))
+                    .timeout_recv_response(Some(silence))
+                    .timeout_per_read(Some(silence))
+                    .timeout_per_write(Some(silence))
                     .allow_non_standard_methods(true)
                     .max_idle_connections_per_host(8)
                     .proxy(proxy.clone())
@@ -275,6 +286,21 @@ impl Client {
         self.shared.settings.offline
     }
 
+    /// Where else to look.
+    pub(super) fn elsewhere(&self) -> &Elsewhere {
+        &self.shared.settings.elsewhere
+    }
+
+    /// The body of an answer, which must come at some pace.
+    pub(super) fn reader(&self, response: Response<Body>) -> impl Read + 'static {
+        Paced::new(response.into_body().into_reader(), self.shared.settings.silence)
+    }
+
+    /// Debian's archive as it was at these times, as mirrors to try after all others.
+    pub fn snapshots(&self, times: &[i64]) -> Vec<Mirror> {
+        if self.is_offline() { Vec::new() } else { self.elsewhere().snapshots(times) }
+    }
+
     /// Patience of this client with one request.
     pub(super) fn patience(&self) -> Patience {
         let Retry { attempts, first_wait, longest_wait } = self.shared.settings.retry;
@@ -304,7 +330,7 @@ impl Client {
         let response = self.call(&Call::get(url))?;
         Refused::unless_ok(url, &response)?;
         let mut bytes = Vec::new();
-        let mut reader = response.into_body().into_reader().take(limit.saturating_add(1));
+        let mut reader = self.reader(response).take(limit.saturating_add(1));
         reader.read_to_end(&mut bytes).map_err(|err| request_error(url, err.into()))?;
         if bytes.len() as u64 > limit {
             return Err(Error::TooLong { url: url.to_owned(), limit }.into());

@@ -4,15 +4,18 @@
 
 pub mod debian;
 mod download;
+mod elsewhere;
 mod http;
 mod link;
 mod oci;
+mod pace;
 pub mod proxy;
 mod secret;
 mod settings;
 mod sizeless;
 
 pub use download::Wanted;
+pub use elsewhere::Elsewhere;
 pub use http::{Client, Error};
 pub use link::LinkJob;
 pub use oci::RegistrySettings;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::{Client, Retry, Settings};
+use super::{Client, Elsewhere, Retry, Settings};
 
 /// A request that the origin saw.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub enum Answer {
     Cut(Vec<u8>, usize),
     /// Sends the beginning, then is silent.
     Stall(Vec<u8>, usize),
+    /// Sends a byte at a time, with this between them.
+    Drip(Vec<u8>, Duration),
 }
 
 pub fn ok(body: impl Into<Vec<u8>>) -> Answer {
@@ -132,6 +134,18 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Seen>>, stop: &AtomicBool, handler:
                 let _ = writer.write_all(&[head.as_bytes(), &body[..n_sent]].concat());
                 return;
             }
+            Answer::Drip(body, pause) => {
+                let head = format!("HTTP/1.1 200 x\r\nContent-Length: {}\r\n\r\n", body.len());
+                let mut sent = writer.write_all(head.as_bytes());
+                for byte in body {
+                    std::thread::sleep(pause);
+                    sent = sent.and_then(|()| writer.write_all(&[byte]));
+                    if sent.is_err() {
+                        return;
+                    }
+                }
+                sent
+            }
             Answer::Stall(body, n_sent) => {
                 let head = format!("HTTP/1.1 200 x\r\nContent-Length: {}\r\n\r\n", body.len());
                 let _ = writer.write_all(&[head.as_bytes(), &body[..n_sent]].concat());
@@ -172,21 +186,28 @@ pub fn client() -> Client {
 
 /// A client that finds these hosts (`host:port`) at these addresses.
 pub fn client_with(hosts: &[(&str, SocketAddr)]) -> Client {
-    Client::new(Settings {
+    let hosts = hosts.iter().map(|(name, addr)| (name.to_string(), *addr)).collect();
+    Client::new(Settings { hosts, ..settings() }).unwrap()
+}
+
+/// Settings without proxies and with little patience.
+pub fn settings() -> Settings {
+    Settings {
         offline: false,
         http_proxy: None,
         https_proxy: None,
         no_proxy: vec![],
         ca_file: None,
         registries: Default::default(),
-        hosts: hosts.iter().map(|(name, addr)| (name.to_string(), *addr)).collect(),
+        hosts: BTreeMap::new(),
         retry: Retry {
             attempts: 3,
             first_wait: Duration::from_millis(5),
             longest_wait: Duration::from_millis(50),
         },
-    })
-    .unwrap()
+        silence: Duration::from_secs(60),
+        elsewhere: Elsewhere::default(),
+    }
 }
 
 pub fn sha256(bytes: &[u8]) -> String {

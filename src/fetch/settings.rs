@@ -13,6 +13,7 @@ use ureq::tls::{PemItem, RootCerts};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
+use super::elsewhere::Elsewhere;
 use super::http::Error;
 use super::oci::RegistrySettings;
 
@@ -43,6 +44,10 @@ pub struct Settings {
     pub hosts: BTreeMap<String, SocketAddr>,
     /// What is done about failures that may pass.
     pub retry: Retry,
+    /// Time that a server may be silent.
+    pub silence: Duration,
+    /// Places to look in after all others.
+    pub elsewhere: Elsewhere,
 }
 
 /// Patience with servers.
@@ -81,6 +86,8 @@ impl Settings {
                 first_wait: Duration::from_millis(500),
                 longest_wait: Duration::from_secs(30),
             },
+            silence: Duration::from_secs(60),
+            elsewhere: Elsewhere::default(),
         }
     }
 }
@@ -206,6 +213,8 @@ mod tests {
     fn settings() -> Settings {
         let retry = Retry { attempts: 1, first_wait: Duration::ZERO, longest_wait: Duration::ZERO };
         let (http_proxy, https_proxy, no_proxy, ca_file) = (None, None, vec![], None);
+        let (silence, elsewhere) = (Duration::from_secs(60), Elsewhere::default());
+        let hosts = BTreeMap::new();
         let registries = RegistrySettings::default();
         Settings {
             offline: false,
@@ -214,8 +223,10 @@ mod tests {
             no_proxy,
             ca_file,
             registries,
-            hosts: BTreeMap::new(),
+            hosts,
             retry,
+            silence,
+            elsewhere,
         }
     }
 

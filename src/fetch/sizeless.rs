@@ -11,7 +11,7 @@ use raptor_lang::stmt::Digest;
 use sha2::Digest as _;
 
 use super::http::{Call, Client, Error, Refused, request_error};
-use crate::store::Store;
+use crate::store::{Key, Store};
 
 /// Most bytes of such a file: a server that never ends must not fill the disk.
 const LIMIT: u64 = 64 << 30;
@@ -28,12 +28,13 @@ pub struct Downloaded {
 }
 
 impl Client {
-    /// Downloads a file into the store from the first of `urls` that has it, and has what is `expected`. `on_bytes`
-    /// hears how many bytes are here, which may become fewer when a try fails.
+    /// Downloads a file into the store from the first of `urls` that has it, and has what is `expected`; else from a
+    /// cache that has realized `key`, the cache key of the derivation that it is for. `on_bytes` hears how many bytes are here, which may become fewer when a try fails.
     pub fn download_sizeless(
         &self,
         urls: &[String],
         expected: Option<&Digest>,
+        key: Option<&Key>,
         store: &Store,
         on_bytes: &(dyn Fn(u64) + Sync),
         cancel: &AtomicBool,
@@ -42,8 +43,9 @@ impl Client {
         let path = work.path().join("body");
         let attempt = Attempt { client: self, expected, path: &path, on_bytes, cancel };
         let mut failures = Vec::new();
-        for url in urls {
-            match attempt.patiently(url) {
+        let cached = key.into_iter().flat_map(|key| self.in_caches(key));
+        for place in urls.iter().cloned().map(Ok).chain(cached) {
+            match place.and_then(|url| attempt.patiently(&url)) {
                 Ok((sha256, size)) => {
                     return Ok(Downloaded { path: store.add_fetched(&path, &sha256, size)?, sha256, size });
                 }
@@ -93,7 +95,7 @@ impl Attempt<'_> {
         let response = self.client.call(&Call::get(url))?;
         Refused::unless_ok(url, &response)?;
         let mut file = File::create(self.path).map_err(named)?;
-        let mut body = response.into_body().into_reader();
+        let mut body = self.client.reader(response);
         let (mut sha256, mut blake3) = (sha2::Sha256::new(), blake3::Hasher::new());
         let mut size = 0;
         let mut buffer = vec![0; 64 * 1024];
@@ -140,7 +142,9 @@ mod tests {
     fn download(urls: &[String], expected: Option<&Digest>) -> Result<(Vec<u8>, u64), String> {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        let done = client().download_sizeless(urls, expected, &store, &|_| {}, &AtomicBool::new(false));
+        let key = Key::new([0; 32]);
+        let stop = AtomicBool::new(false);
+        let done = client().download_sizeless(urls, expected, Some(&key), &store, &|_| {}, &stop);
         let left = std::fs::read_dir(store.root().join("tmp")).unwrap().count();
         assert_eq!(left, 0, "something is left in the work area");
         let done = done.map_err(|err| err.to_string())?;

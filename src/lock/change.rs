@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Input, Lock, NetworkEntry, Origin};
+use super::{DebianPin, Input, Lock, NetworkEntry, Origin};
 
 /// Hex digits that are enough to tell digests apart.
 const SHORT: usize = 12;
@@ -100,7 +100,7 @@ fn parts(lock: &Lock, input: &Input) -> Parts {
     let mut parts = Parts::default();
     match input {
         Input::Debian(key) => {
-            for it in lock.debian.get(key).iter().flat_map(|pin| &pin.packages) {
+            for it in lock.debian.get(key).into_iter().flat_map(DebianPin::all) {
                 parts.package(&it.name, &it.version);
             }
         }
@@ -184,7 +184,7 @@ impl std::fmt::Display for Change {
             line(f, it, str::to_owned)?;
         }
         for it in &self.digests {
-            line(f, it, |digest| digest.chars().take(SHORT).collect())?;
+            line(f, it, |digest| digest.trim_start_matches("sha256:").chars().take(SHORT).collect())?;
         }
         Ok(())
     }
@@ -231,11 +231,16 @@ mod tests {
             sha256: OLD.into(),
             size: 1,
             essential: false,
+            from: None,
+            wanted: false,
         };
         DebianPin {
             mirror: "http://mirror.example/debian".into(),
             date: 0,
             components: vec!["main".into()],
+            keyring: None,
+            repositories: Vec::new(),
+            included: Vec::new(),
             packages: packages.iter().map(package).collect(),
         }
     }
@@ -272,6 +277,7 @@ mod tests {
                 ("gone".into(), vec![get(url, OLD)]),
             ]
             .into(),
+            ..Lock::default()
         };
         let mut new = old.clone();
         new.debian.insert("sid".into(), base(&[("a", "1"), ("b", "2"), ("d", "1")]));

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use raptor_lang::stmt::Digest;
@@ -16,10 +16,10 @@ use super::{Context, Goals, Kept, Progress, RealizeError, apt, bootstrap, mirror
 use crate::derivation::{Bootstrap, Derivation, DrvId, Fetch, Image, Layer, Outputs, Run, Source, Step};
 use crate::fetch::debian::{self, Mirror, MirrorKind};
 use crate::fetch::proxy::{Authority, Proxy, ProxyConfig, ProxyEvent, Refusal, missing_bodies};
-use crate::fetch::{self, Wanted};
+use crate::fetch::{self, Client, Wanted};
 use crate::lock::NetworkEntry;
 use crate::sandbox::{self, Capture, Event, LayerBlob, Listeners, Network, Report, Request};
-use crate::store::{Key, Realized, WorkDir};
+use crate::store::{Key, Realized, Store, WorkDir};
 use crate::tree::{TreeHash, TreeInfo};
 use crate::world::import;
 
@@ -86,6 +86,10 @@ fn realize_source(
         _ => Err(RealizeError::UnknownSource { name: source.name.clone(), tree: source.tree }),
     }
 }
+
+/// A way to download files.
+type Download =
+    fn(&Client, &[Wanted], &Store, &(dyn Fn(u64) + Sync), &AtomicBool) -> Result<Vec<PathBuf>, fetch::Error>;
 
 /// One derivation at work.
 struct Job<'a> {
@@ -154,7 +158,9 @@ impl Job<'_> {
                     self.ctx.observer.event(Progress::Fetched { id, bytes, total, files });
                 };
                 let (client, store) = (&self.ctx.client, &self.ctx.store);
-                match client.download_sizeless(&it.urls, Some(digest), store, &on_bytes, self.ctx.cancel) {
+                let key = Key::new(Derivation::<Outputs>::Fetch(it.clone()).key());
+                let (expected, key) = (Some(digest), Some(&key));
+                match client.download_sizeless(&it.urls, expected, key, store, &on_bytes, self.ctx.cancel) {
                     Err(fetch::Error::Cancelled) => return Err(RealizeError::Cancelled),
                     other => Some(other?.path),
                 }
@@ -164,8 +170,9 @@ impl Job<'_> {
     }
 
     fn bootstrap(&self, it: &Bootstrap<Outputs>) -> Result<TreeHash, RealizeError> {
-        let paths =
-            self.fetch(&debian::wanted(it.all(), |from| mirrors::mirrors(it, from, &self.find_mirror())))?;
+        let archive = self.ctx.client.snapshots(&[it.epoch]);
+        let mirrors = |from: Option<&str>| mirrors::mirrors(it, from, &self.find_mirror(), &archive);
+        let paths = self.fetch(&debian::wanted(it.all(), mirrors))?;
         let debs: Vec<String> = paths.iter().map(|path| tree_name(path)).collect();
         let plan = bootstrap::steps(it, &debs);
         let request = Request {
@@ -221,7 +228,7 @@ impl Job<'_> {
                 // be asked for; if it is, the proxy says so.
                 let ahead = it.network.iter().filter(|it| !config.answered.contains(it)).cloned();
                 let wanted = missing_bodies(&ahead.collect::<Vec<_>>(), &config.mirrors, &self.ctx.store)?;
-                if let Err(RealizeError::Cancelled) = self.fetch(&wanted) {
+                if let Err(RealizeError::Cancelled) = self.fetch_most(&wanted) {
                     return Err(RealizeError::Cancelled);
                 }
             }
@@ -259,6 +266,15 @@ impl Job<'_> {
 
     /// Downloads files into the store, with progress.
     fn fetch(&self, wanted: &[Wanted]) -> Result<Vec<PathBuf>, RealizeError> {
+        self.fetch_by(Client::download_all, wanted)
+    }
+
+    /// The same; what fails keeps no other from being fetched.
+    fn fetch_most(&self, wanted: &[Wanted]) -> Result<Vec<PathBuf>, RealizeError> {
+        self.fetch_by(Client::download_most, wanted)
+    }
+
+    fn fetch_by(&self, download: Download, wanted: &[Wanted]) -> Result<Vec<PathBuf>, RealizeError> {
         let size = |files: &[Wanted]| files.iter().map(|it| it.size).sum::<u64>();
         let missing = self.missing(wanted)?;
         let (total, files) = (size(&missing), missing.len());
@@ -271,7 +287,7 @@ impl Job<'_> {
             self.tell_fetched(Some(total));
         };
         self.watch.files.fetch_add(files, Ordering::Relaxed);
-        match self.ctx.client.download_all(wanted, &self.ctx.store, &on_bytes, self.ctx.cancel) {
+        match download(&self.ctx.client, wanted, &self.ctx.store, &on_bytes, self.ctx.cancel) {
             Err(fetch::Error::Cancelled) => Err(RealizeError::Cancelled),
             other => Ok(other?),
         }
@@ -459,7 +475,8 @@ impl Job<'_> {
         let watch = self.watch.clone();
         let on_event = Arc::new(move |event: ProxyEvent<'_>| watch.hear(event));
         let base = mirrors::base(goals.derivations, self.id);
-        let aliases = base.map_or(Vec::new(), |it| mirrors::aliases(it, &self.find_mirror()));
+        let archive = self.ctx.client.snapshots(&mirrors::archive_times(it));
+        let aliases = base.map_or(Vec::new(), |it| mirrors::aliases(it, &self.find_mirror(), &archive));
         ProxyConfig {
             recorded: it.network.clone(),
             answered: plan.map(Plan::answered).unwrap_or_default(),

@@ -177,15 +177,18 @@ impl Mender<'_> {
     fn fetch_again(&mut self, bad: &[Bad]) -> Result<(), CliError> {
         let bad: BTreeSet<TreeHash> = bad.iter().map(|it| it.hash).collect();
         let find = |kind| MirrorSettings::default().discover(kind).ok();
+        let client = self.session.client()?;
         let mut wanted: BTreeMap<TreeHash, Wanted> = BTreeMap::new();
         for derivation in self.origins.derivations.values() {
             let bodies: Vec<Wanted> = match derivation {
                 Derivation::Bootstrap(it) => {
-                    debian::wanted(it.all(), |from| mirrors::mirrors(it, from, &find))
+                    let archive = client.snapshots(&[it.epoch]);
+                    debian::wanted(it.all(), |from| mirrors::mirrors(it, from, &find, &archive))
                 }
                 Derivation::Layer(it) => {
                     let base = it.parent.and_then(|it| mirrors::base(&self.origins.derivations, it));
-                    let aliases = base.map_or(Vec::new(), |it| mirrors::aliases(it, &find));
+                    let archive = client.snapshots(&mirrors::archive_times(it));
+                    let aliases = base.map_or(Vec::new(), |it| mirrors::aliases(it, &find, &archive));
                     missing_bodies(&it.network, &aliases, self.store)
                         .map_err(|err| CliError::Other(with_sources(&err)))?
                 }
@@ -203,7 +206,6 @@ impl Mender<'_> {
         if wanted.is_empty() {
             return Ok(());
         }
-        let client = self.session.client()?;
         for (hash, body) in wanted {
             self.session.ui.info(&format!("fetching {}", body.name));
             if let Err(err) = client.download(&body, self.store, &|_| {}) {

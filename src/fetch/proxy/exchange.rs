@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -104,7 +105,7 @@ impl Exchange {
 
     fn refuse_connection(&self, method: &str, url: String, reason: String) {
         let key = Key { url: url.clone(), method: method.into(), accept: None, body: None };
-        self.refuse(key, Refusal { method: method.into(), url, reason });
+        self.refuse(key, Refusal { method: method.into(), url, reason, is_lost: false });
     }
 
     fn refuse(&self, key: Key, refusal: Refusal) {
@@ -135,17 +136,19 @@ impl Exchange {
                 .and_then(|entry| self.send_part(&entry, range, &mut reply)),
         };
         let Err(failure) = answered else { return reply.finish() };
-        let Refusal { method, url, reason } = Refusal {
+        let ended = self.cancel.load(Ordering::Relaxed);
+        let refusal = Refusal {
+            is_lost: self.recorded.contains_key(&key) && !self.offline && !ended,
             method: key.method.clone(),
             url: place.asked.clone(),
-            reason: if self.cancel.load(Ordering::Relaxed) {
+            reason: if ended {
                 "the build ended before the whole answer was here".into()
             } else {
                 failure.reason
             },
         };
-        let text = format!("{method} {url}: {reason}");
-        self.refuse(key, Refusal { method, url, reason });
+        let text = format!("{} {}: {}", refusal.method, refusal.url, refusal.reason);
+        self.refuse(key, refusal);
         match failure.answer {
             Some((start, body)) if !reply.is_on_its_way() => {
                 reply.begin(start);
@@ -201,7 +204,7 @@ impl Exchange {
         let method = request.head.method.clone();
         let text = format!("{method} {url}: {reason}");
         (self.on_event)(ProxyEvent::Refused { url: &url });
-        self.table.fail(Refusal { method, url, reason });
+        self.table.fail(Refusal { method, url, reason, is_lost: false });
         reply.fail(504, &text)
     }
 
@@ -226,7 +229,7 @@ impl Exchange {
         request: &Request,
         reply: &mut Reply,
     ) -> Result<NetworkEntry, Failure> {
-        let stored = match entry.size {
+        let mut stored = match entry.size {
             0 => None,
             size => self.store.fetched(&entry.sha256, size).map_err(Error::from)?,
         };
@@ -236,7 +239,10 @@ impl Exchange {
                     .to_owned()
                     .into());
             }
-            return self.fetch(Some(entry), place, request, reply);
+            stored = self.lost_and_found(entry, place, request)?;
+            if stored.is_none() {
+                return self.fetch(Some(entry), place, request, reply);
+            }
         }
         reply.begin(start(entry));
         if let Some(path) = stored {
@@ -258,6 +264,25 @@ impl Exchange {
         }
         (self.on_event)(ProxyEvent::Replayed { url: &place.asked });
         Ok(entry.clone())
+    }
+
+    /// A recorded body from any of the places where it may be; nothing if only the request itself can tell.
+    fn lost_and_found(
+        &self,
+        entry: &NetworkEntry,
+        place: &Place,
+        request: &Request,
+    ) -> Result<Option<PathBuf>, Failure> {
+        let mut wanted = self.mirrors.wanted(entry);
+        if request.head.has_credentials || place.reach == Reach::Public && place.fetched != place.asked {
+            wanted.urls.clear();
+        }
+        let on_bytes = |more| (self.on_event)(ProxyEvent::Bytes(more));
+        match self.client.download_until(&wanted, &self.store, &on_bytes, &self.cancel) {
+            Ok(path) => Ok(Some(path)),
+            Err(_) if wanted.urls.is_empty() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn record(

@@ -42,7 +42,7 @@ impl Mirrors {
     /// Where a URL of a client belongs.
     pub fn place(&self, url: &str) -> Place {
         let asked = shown(url).into_owned();
-        for MirrorAlias { name, seen, fetch_from } in &self.aliases {
+        for MirrorAlias { name, seen, fetch_from, .. } in &self.aliases {
             let path = asked.strip_prefix(seen.as_str()).filter(|path| path.starts_with('/'));
             // A path that leaves the mirror is not one of it.
             if let Some(path) = path.filter(|path| !path.split(['/', '?']).any(|part| part == "..")) {
@@ -54,12 +54,25 @@ impl Mirrors {
         Place { asked, recorded, fetched, reach: Reach::Public, redirects: Redirects::Keep }
     }
 
+    /// A recorded body as a download. What only the request itself can bring has no place but the caches.
+    pub fn wanted(&self, entry: &NetworkEntry) -> Wanted {
+        // A mirror has files and nothing else, though apt asks for some as texts.
+        let is_file = entry.accept.is_none() || entry.url.starts_with("debian:");
+        let is_plain = entry.method == "GET" && is_file && entry.body.is_none();
+        let urls = match is_plain && !names_this_machine(&entry.url) && !is_hidden(&entry.url) {
+            true => self.places(&entry.url),
+            false => Vec::new(),
+        };
+        Wanted { name: entry.url.clone(), urls, sha256: entry.sha256.clone(), size: entry.size }
+    }
+
     /// Where a recorded URL can be fetched from.
     fn places(&self, recorded: &str) -> Vec<String> {
         match recorded.strip_prefix("debian:").and_then(|it| it.split_at_checked(it.find('/')?)) {
             Some((name, path)) => {
-                let named = self.aliases.iter().filter(|it| it.name == name);
-                named.map(|alias| format!("{}{path}", alias.fetch_from)).collect()
+                let named = || self.aliases.iter().filter(|it| it.name == name);
+                let mirrors = named().map(|it| &it.fetch_from).chain(named().flat_map(|it| &it.snapshots));
+                mirrors.map(|mirror| format!("{mirror}{path}")).collect()
             }
             None => vec![recorded.to_owned()],
         }
@@ -76,14 +89,10 @@ pub fn missing_bodies(
     let mirrors = Mirrors::new(mirrors.to_vec());
     let mut wanted = Vec::new();
     for entry in recorded {
-        let is_plain = entry.method == "GET" && entry.accept.is_none() && entry.body.is_none();
-        if !is_plain || entry.size == 0 || names_this_machine(&entry.url) || is_hidden(&entry.url) {
-            continue;
-        }
-        let urls = mirrors.places(&entry.url);
-        if !urls.is_empty() && store.fetched(&entry.sha256, entry.size)?.is_none() {
-            let (sha256, size) = (entry.sha256.clone(), entry.size);
-            wanted.push(Wanted { name: entry.url.clone(), urls, sha256, size });
+        let body = mirrors.wanted(entry);
+        let is_needed = entry.size > 0 && !body.urls.is_empty();
+        if is_needed && store.fetched(&entry.sha256, entry.size)?.is_none() {
+            wanted.push(body);
         }
     }
     Ok(wanted)

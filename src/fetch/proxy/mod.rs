@@ -73,6 +73,8 @@ pub struct MirrorAlias {
     pub seen: String,
     /// URL that this machine fetches from.
     pub fetch_from: String,
+    /// URLs to get recorded bodies from that are gone there.
+    pub snapshots: Vec<String>,
 }
 
 /// Something that happens in a proxy.
@@ -117,6 +119,8 @@ pub struct Refusal {
     pub url: String,
     /// Why.
     pub reason: String,
+    /// It is recorded, but its body is nowhere any more.
+    pub is_lost: bool,
 }
 
 /// A proxy at work.

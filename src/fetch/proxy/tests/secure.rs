@@ -7,6 +7,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use super::*;
+use crate::fetch::origin::settings;
 use crate::fetch::{Retry, Settings};
 
 /// An origin for https, with a certificate of this process.
@@ -43,14 +44,11 @@ fn secure_world(
     let ca_file = world.store.root().join("ca.pem");
     std::fs::write(&ca_file, Authority::of_process().unwrap().pem()).unwrap();
     world.client = Client::new(Settings {
-        offline: false,
-        http_proxy: None,
-        https_proxy: None,
-        no_proxy: vec![],
         ca_file: Some(ca_file),
         registries: Default::default(),
         hosts: [("origin.example:443".to_owned(), secure)].into(),
         retry: Retry { attempts: 1, first_wait: Duration::ZERO, longest_wait: Duration::ZERO },
+        ..settings()
     })
     .unwrap();
     world
