@@ -74,10 +74,10 @@ fn units(
     names: &[String],
 ) -> Result<Vec<Unit>, CliError> {
     let lock = project.lock();
-    let (used, layers) = in_use(session, project, targets)?;
+    let in_use = in_use(session, project, targets)?;
     let mut units: Vec<Unit> = Vec::new();
     for input in chosen(&lock, project, names)? {
-        if !used.contains(&input) {
+        if !in_use.entries.contains(&input) {
             let message = format!("nothing in this project uses {input}");
             match names.is_empty() {
                 true => session.ui.info(&format!("note: {message}; raptor lock removes it")),
@@ -85,7 +85,7 @@ fn units(
             }
             continue;
         }
-        let above = layers.get(&input).into_iter().flatten().cloned().map(Input::Layer);
+        let above = in_use.layers.get(&input).into_iter().flatten().cloned().map(Input::Layer);
         let unit: Unit = std::iter::once(input).chain(above).collect();
         if !units.iter().any(|it| it.is_superset(&unit)) {
             units.push(unit);
@@ -128,13 +128,15 @@ fn unknown(inputs: &[Input], project: &Project, name: &str) -> CliError {
     }
 }
 
-/// The entries that the targets use, and the names of the layers with RUN steps that stand on each base.
-fn in_use(
-    session: &Session,
-    project: &Project,
-    targets: &Targets,
-) -> Result<(BTreeSet<Input>, BTreeMap<Input, Vec<String>>), CliError> {
-    let used = Needs::of(project, targets).used;
+/// What the targets use of the lock.
+struct InUse {
+    entries: BTreeSet<Input>,
+    /// Names of the layers with RUN steps that stand on each base.
+    layers: BTreeMap<Input, Vec<String>>,
+}
+
+fn in_use(session: &Session, project: &Project, targets: &Targets) -> Result<InUse, CliError> {
+    let entries = Needs::of(project, targets).used;
     let mut evaluator = Evaluator::new(&project.files, project.lock());
     let Ok(ids) = targets.ask(&mut evaluator) else {
         if evaluator.has_errors() {
@@ -156,7 +158,7 @@ fn in_use(
             layers.entry(base).or_default().push(name);
         }
     }
-    Ok((used, layers))
+    Ok(InUse { entries, layers })
 }
 
 /// Gets a unit anew, and puts it into the lock.
