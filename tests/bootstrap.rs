@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use raptor::fetch::debian::{self, Mirror};
+use raptor::derivation::{Bootstrap, SANDBOX, SYSTEM};
+use raptor::fetch::debian::{self, BasePlan, Mirror, MirrorKind};
 use raptor::fetch::{Client, Settings};
 use raptor::lock::DebianPin;
 use raptor::sandbox::{self, Capture, Event, Launcher, Limits, Network, Report, Request, Step};
@@ -55,7 +56,8 @@ test "$(ls /var/lib/apt/lists | grep -c 'Packages.xz$')" = 1
 const INSTALL: [&str; 2] = ["apt-get update", "apt-get install -y less"];
 
 fn check(request: &str) {
-    let mirror = debian::discover(None, std::env::var("RAPTOR_DEBIAN_MIRROR").ok().as_deref()).unwrap();
+    let env = std::env::var("RAPTOR_DEBIAN_MIRROR").ok();
+    let mirror = debian::discover(MirrorKind::Main, None, env.as_deref()).unwrap();
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let test = Test {
         launcher: Launcher { exe: PathBuf::from(env!("CARGO_BIN_EXE_raptor")) },
@@ -101,15 +103,30 @@ impl Test {
     /// A pin, and the names of its packages in the store.
     fn fetch(&self, mirror: &Mirror, request: &debian::Request) -> (DebianPin, Vec<String>) {
         let client = Client::new(Settings::from_env()).unwrap();
-        let pin = debian::pin(&client, mirror, request, 0, &mut |_| {}).unwrap();
-        let wanted = debian::wanted(&pin.packages, std::slice::from_ref(mirror));
+        let plan = BasePlan::debian(request.clone(), mirror).unwrap();
+        let pin = debian::pin(&client, &plan, 0, &mut |_| {}).unwrap();
+        let wanted = debian::wanted(&pin.packages, |_| vec![mirror.clone()]);
         let paths = client.download_all(&wanted, &self.store, &|_| {}, &Default::default()).unwrap();
         let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_string();
         (pin, paths.iter().map(name).collect())
     }
 
     fn bootstrap(&self, suite: &str, pin: &DebianPin, debs: &[String], work: &Path) -> Report {
-        let plan = bootstrap::steps(&pin.mirror, suite, &pin.components, &pin.packages, debs);
+        let root = Bootstrap {
+            name: suite.to_owned(),
+            system: SYSTEM.to_owned(),
+            sandbox: SANDBOX,
+            distribution: None,
+            suite: suite.to_owned(),
+            components: pin.components.clone(),
+            mirror: pin.mirror.clone(),
+            keyring: None,
+            repositories: Vec::new(),
+            packages: pin.packages.clone(),
+            included: Vec::new(),
+            epoch: pin.date,
+        };
+        let plan = bootstrap::steps(&root, debs);
         self.run(Request {
             mounts: plan.mounts,
             run_files: plan.run_files,

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use raptor_lang::manifest::GitRef;
 
-use super::super::{EMPTY_SHA256, KEPT_HEADERS, Origin};
+use super::super::{DebianPackage, DebianRepository, EMPTY_SHA256, KEPT_HEADERS, Origin};
 use super::*;
 
 const DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
@@ -32,12 +32,45 @@ fn sample() -> Lock {
         sha256: DIGEST.into(),
         size: 12,
         essential,
+        from: None,
+        wanted: false,
     };
     let pin = DebianPin {
         mirror: "http://mirror.example/debian".into(),
         date: 1_700_000_000,
         components: vec!["main".into(), "non-free-firmware".into()],
+        keyring: None,
+        repositories: Vec::new(),
         packages: vec![package("zlib1g", true), package("apt", false)],
+        included: Vec::new(),
+    };
+    let repository = |name: Option<&str>, url: &str, suite: &str| DebianRepository {
+        name: name.map(str::to_owned),
+        url: url.into(),
+        suite: suite.into(),
+        components: pin.components.clone(),
+        date: 1_700_000_001,
+        key: None,
+    };
+    let flat = DebianRepository {
+        components: Vec::new(),
+        key: Some(DIGEST.into()),
+        ..repository(Some("tools"), "https://packages.example/tools", "./")
+    };
+    let rich = DebianPin {
+        keyring: Some(DIGEST.into()),
+        repositories: vec![
+            repository(None, &pin.mirror, "bookworm-updates"),
+            repository(None, "http://mirror.example/debian-security", "bookworm-security"),
+            flat,
+        ],
+        packages: vec![DebianPackage {
+            from: Some("bookworm-security".into()),
+            wanted: true,
+            ..package("zlib1g", true)
+        }],
+        included: vec![DebianPackage { from: Some("tools".into()), wanted: true, ..package("less", false) }],
+        ..pin.clone()
     };
     let post = NetworkEntry {
         method: "POST".into(),
@@ -50,7 +83,7 @@ fn sample() -> Lock {
         ..entry("http://origin.example/api?q=1")
     };
     Lock {
-        debian: [("bookworm?variant=apt".into(), pin)].into(),
+        debian: [("bookworm?variant=apt".into(), pin), ("other?include=less".into(), rich)].into(),
         fetch: [(
             "https://origin.example/tool-1.0.tar.gz".into(),
             FilePin { sha256: DIGEST.into(), size: 3 },
@@ -106,6 +139,23 @@ fn looks_like_this() {
     packages = [
       { name = "zlib1g", version = "1:2.6~rc1-1+b1", arch = "amd64", path = "pool/main/zlib1g.deb", sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 12, essential = true },
       { name = "apt", version = "1:2.6~rc1-1+b1", arch = "amd64", path = "pool/main/apt.deb", sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 12 },
+    ]
+
+    [debian."other?include=less"]
+    mirror = "http://mirror.example/debian"
+    date = 1700000000
+    components = ["main", "non-free-firmware"]
+    keyring = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+    repositories = [
+      { suite = "bookworm-updates", date = 1700000001 },
+      { url = "http://mirror.example/debian-security", suite = "bookworm-security", date = 1700000001 },
+      { name = "tools", url = "https://packages.example/tools", suite = "./", components = [], date = 1700000001, key = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae" },
+    ]
+    packages = [
+      { name = "zlib1g", version = "1:2.6~rc1-1+b1", arch = "amd64", path = "pool/main/zlib1g.deb", sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 12, from = "bookworm-security", wanted = true, essential = true },
+    ]
+    included = [
+      { name = "less", version = "1:2.6~rc1-1+b1", arch = "amd64", path = "pool/main/less.deb", sha256 = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 12, from = "tools", wanted = true },
     ]
 
     [fetch."https://origin.example/tool-1.0.tar.gz"]
@@ -230,6 +280,11 @@ fn refuses() {
             "Raptor.lock:6:63: `path` is not a relative path without `..`",
         );
     }
+    let from = package.replace("PATH", "a").replace("size = SIZE", "size = 1, from = \"x\"");
+    check(&from, "Raptor.lock:6:162: there is no repository `x`");
+    let twice = "\nrepositories = [{ name = \"x\", suite = \"a\", date = 1 }, \
+                 { name = \"x\", url = \"http://other.example\", suite = \"b\", date = 1 }]";
+    check(&(from + twice), "Raptor.lock:7:56: `x` has two URLs");
     check(&package.replace("PATH", "a").replace("SIZE", "-1"), "Raptor.lock:6:152: `size` is negative");
 }
 
@@ -245,7 +300,7 @@ fn tells_where_it_is_not_text() {
 fn any_entry() -> impl Strategy<Value = NetworkEntry> {
     let header = prop::sample::subsequence(KEPT_HEADERS, 0..=KEPT_HEADERS.len());
     (
-        "(http://|https://|debian:/)[!-~]{1,20}",
+        "(http://|https://|debian:/|debian:x-y/)[!-~]{1,20}",
         prop::sample::select(vec!["GET", "HEAD", "POST"]),
         prop::option::of("[ -~]{1,12}"),
         prop::option::of("[0-9a-f]{64}"),
@@ -268,6 +323,9 @@ fn any_pin() -> impl Strategy<Value = DebianPin> {
             mirror: format!("http://{mirror}"),
             date,
             components,
+            keyring: None,
+            repositories: Vec::new(),
+            included: Vec::new(),
             packages: (packages.into_iter().enumerate())
                 .map(|(idx, (name, version, path, size, essential))| DebianPackage {
                     name: format!("{name}{idx}"),
@@ -277,6 +335,8 @@ fn any_pin() -> impl Strategy<Value = DebianPin> {
                     sha256: DIGEST.into(),
                     size,
                     essential,
+                    from: None,
+                    wanted: essential,
                 })
                 .collect(),
         },

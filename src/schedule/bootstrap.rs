@@ -185,6 +185,7 @@ fn mounted(package: &DebianPackage) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::derivation::{Repository, SANDBOX, SYSTEM};
 
     fn package(name: &str, version: &str, essential: bool) -> DebianPackage {
         DebianPackage {
@@ -195,18 +196,50 @@ mod tests {
             sha256: "0".repeat(64),
             size: 1,
             essential,
+            from: None,
+            wanted: false,
         }
     }
 
     fn plan(base_files: &str) -> BootstrapPlan {
-        let packages = [
+        let packages = vec![
             package("libc6", "2.41-12", true),
             package("base-files", base_files, true),
             package("base-passwd", "3.6", true),
             package("apt", "1:3.0", false),
         ];
-        let debs = ["d0", "d1", "d2", "d3"].map(str::to_string);
-        steps("http://mirror.example/debian", "trixie", &["main".to_string()], &packages, &debs)
+        steps(&root(packages), &["d0", "d1", "d2", "d3", "d4"].map(str::to_string))
+    }
+
+    fn root(packages: Vec<DebianPackage>) -> Bootstrap<Outputs> {
+        Bootstrap {
+            name: "debian-trixie".to_string(),
+            system: SYSTEM.to_string(),
+            sandbox: SANDBOX,
+            distribution: None,
+            suite: "trixie".to_string(),
+            components: vec!["main".to_string()],
+            mirror: "http://mirror.example/debian".to_string(),
+            keyring: None,
+            repositories: Vec::new(),
+            packages,
+            included: Vec::new(),
+            epoch: 0,
+        }
+    }
+
+    fn repository(name: Option<&str>, url: &str, suite: &str, key_of: Option<&str>) -> Repository<Outputs> {
+        let key = |it: &str| KeyFile {
+            name: it.to_string(),
+            source: Outputs(vec!["0".repeat(64).parse().unwrap()]),
+        };
+        Repository {
+            name: name.map(str::to_string),
+            url: url.to_string(),
+            suite: suite.to_string(),
+            components: if suite.ends_with('/') { Vec::new() } else { vec!["main".to_string()] },
+            key: key_of.map(key),
+        }
     }
 
     fn links(plan: &BootstrapPlan) -> String {
@@ -261,6 +294,71 @@ mod tests {
         assert!(
             matches!(&mounts[3], ("/run/raptor/debs/apt_1%3a3.0_amd64.deb", MountSource::Tree(deb)) if deb == "d3")
         );
+    }
+
+    #[test]
+    fn included_packages() {
+        let mut root = root(vec![package("libc6", "2", true), package("apt", "3", false)]);
+        root.included =
+            vec![package("libx", "1", false), DebianPackage { wanted: true, ..package("x", "1:2", false) }];
+        root.keyring = repository(None, "", "", Some("trixie.asc")).key;
+        let plan = steps(&root, &["d0", "d1", "d2", "d3"].map(str::to_string));
+        let text = |it: &Step| match it {
+            Step::Copy { sources, dest, .. } => Some(format!("copy {} {dest}", sources[0].name)),
+            Step::Run { argv, env, .. } if argv[0] == "sh" => {
+                Some(format!("{} {}", argv[1..].join(" "), env.contains_key("APT_CONFIG")))
+            }
+            _ => None,
+        };
+        let debs = "/run/raptor/debs/libx_1_amd64.deb /run/raptor/debs/x_1%3a2_amd64.deb";
+        assert_eq!(
+            plan.steps.iter().filter_map(text).collect::<Vec<_>>(),
+            [
+                &format!("/run/raptor/bootstrap-include.sh {debs} true"),
+                "copy trixie.asc /etc/apt/keyrings/",
+                "/run/raptor/bootstrap-finish.sh x false",
+            ]
+        );
+        assert_eq!(plan.mounts.len(), 4);
+        assert_eq!(plan.run_files.len(), 3);
+    }
+
+    #[test]
+    fn apt_sources_of_several_archives() {
+        let mut root = root(Vec::new());
+        let security = "http://mirror.example/debian-security";
+        root.repositories = vec![
+            repository(None, &root.mirror, "trixie-updates", None),
+            repository(None, security, "trixie-security", None),
+            repository(Some("tools"), "http://packages.example", "trixie", Some("tools.gpg")),
+            repository(Some("flat"), "http://packages.example/flat", "./", None),
+        ];
+        let found: Vec<_> =
+            apt::sources(&root).into_iter().map(|(path, text)| format!("{path}\n{text}")).collect();
+        let keys = "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n";
+        let dir = "/etc/apt/sources.list.d";
+        assert_eq!(
+            found,
+            [
+                format!(
+                    "{dir}/debian.sources\nTypes: deb\nURIs: http://mirror.example/debian\n\
+                     Suites: trixie trixie-updates\nComponents: main\n{keys}\nTypes: deb\nURIs: {security}\n\
+                     Suites: trixie-security\nComponents: main\n{keys}"
+                ),
+                format!(
+                    "{dir}/tools.sources\nTypes: deb\nURIs: http://packages.example\nSuites: trixie\n\
+                     Components: main\nSigned-By: /etc/apt/keyrings/tools.gpg\n"
+                ),
+                format!(
+                    "{dir}/flat.sources\nTypes: deb\nURIs: http://packages.example/flat\nSuites: ./\n{keys}"
+                ),
+            ]
+        );
+        root.distribution = Some("other".to_string());
+        root.keyring = repository(None, "", "", Some("other.asc")).key;
+        let (path, text) = apt::sources(&root).remove(0);
+        assert_eq!(path, format!("{dir}/other.sources"));
+        assert!(text.ends_with("Signed-By: /etc/apt/keyrings/other.asc\n"), "{text}");
     }
 
     #[test]

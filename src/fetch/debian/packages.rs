@@ -350,11 +350,13 @@ mod tests {
         );
         assert!(!b.essential);
         assert_eq!(parse("\n").unwrap(), []);
+        // Those of other architectures are not ours.
+        assert_eq!(parse(&text.replace("e: amd64", "e: i386")).unwrap().len(), 1);
         for (from, to, field) in [
             ("Package: a\n", "", "Package"),
             ("Package: a\n", "Package: ../a\n", "Package"),
             ("1:2.0", "1/2.0", "Version"),
-            ("e: amd64", "e: i386", "Architecture"),
+            ("Architecture: amd64\n", "", "Architecture"),
             ("Size: 12", "Size: -1", "Size"),
             ("pool/main/a/a/a", "pool/main/../a", "Filename"),
             ("pool/main/a/a/a", "/etc/a", "Filename"),
@@ -389,20 +391,46 @@ mod tests {
             codename: "trixie".to_string(),
             date: 0,
             valid_until: None,
-            components: vec![],
-            architectures: vec![],
+            components: vec!["main".to_string()],
+            architectures: vec!["arm64".to_string()],
+            not_automatic: false,
+            automatic_upgrades: false,
+            lists_all_apart: false,
             by_hash: false,
             files: BTreeMap::new(),
         };
-        assert!(matches!(index("trixie", &release), Err(PackagesError::NoIndex)));
+        let find = |suite: &str, component: &str, release: &Release| {
+            indices(suite, &[component.to_string()], release).map_err(|err| err.to_string())
+        };
+        let main = |release: &Release| find("trixie", "main", release).map(|it| it[0].clone());
+        assert!(main(&release).unwrap_err().contains("no packages for amd64"));
+        assert_eq!(find("trixie", "x", &release).unwrap_err(), "it has no component `x`; there are main");
+        release.architectures = vec!["all".to_string(), "amd64".to_string()];
+        assert!(main(&release).unwrap_err().contains("no package index of main"));
         release.files.insert("main/binary-amd64/Packages.gz".to_string(), file(2));
-        assert_eq!(index("trixie", &release).unwrap().compression, Compression::Gzip);
+        assert_eq!(main(&release).unwrap().compression, Compression::Gzip);
         release.files.insert("main/binary-amd64/Packages.xz".to_string(), file(1));
-        let found = index("trixie", &release).unwrap();
+        let found = main(&release).unwrap();
         assert_eq!((found.compression, found.file.size), (Compression::Xz, 1));
         assert_eq!(found.path, "dists/trixie/main/binary-amd64/Packages.xz");
         release.by_hash = true;
-        let found = index("trixie", &release).unwrap();
-        assert_eq!(found.path, format!("dists/trixie/main/binary-amd64/by-hash/SHA256/{SHA}"));
+        assert_eq!(
+            main(&release).unwrap().path,
+            format!("dists/trixie/main/binary-amd64/by-hash/SHA256/{SHA}")
+        );
+        release.by_hash = false;
+        // Packages for all architectures may stand apart.
+        release.files.insert("main/binary-all/Packages".to_string(), file(3));
+        assert_eq!(find("trixie", "main", &release).unwrap().len(), 1);
+        release.lists_all_apart = true;
+        assert_eq!(
+            find("trixie", "main", &release).unwrap()[1].path,
+            "dists/trixie/main/binary-all/Packages"
+        );
+        // Directories.
+        assert!(find("./", "", &release).unwrap_err().contains("no package index for amd64"));
+        release.files.insert("Packages.gz".to_string(), file(4));
+        assert_eq!(find("./", "", &release).unwrap()[0].path, "Packages.gz");
+        assert_eq!(find("a/b/", "", &release).unwrap()[0].path, "a/b/Packages.gz");
     }
 }

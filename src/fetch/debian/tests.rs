@@ -8,6 +8,9 @@ use pgp::ser::Serialize;
 use pgp::types::{Password, SigningKey};
 use rand::thread_rng;
 
+use sha2::{Digest, Sha256};
+
+use super::signature::Keyring;
 use super::*;
 
 /// A key with a signing subkey.
@@ -25,7 +28,7 @@ fn key_of(kind: KeyType) -> SignedSecretKey {
 
 fn ring(keys: &[&SignedSecretKey]) -> Keyring {
     let bytes = keys.iter().flat_map(|it| SignedPublicKey::from((*it).clone()).to_bytes().unwrap());
-    Keyring::parse(&bytes.collect::<Vec<_>>()).unwrap()
+    Keyring::parse(&bytes.collect::<Vec<_>>(), "keys of the test").unwrap()
 }
 
 fn signature(text: &str, key: &impl SigningKey, hash: HashAlgorithm) -> Signature {
@@ -85,7 +88,7 @@ fn bad_signatures() {
     rejected(ring.verify(&signed.replace("final", "")), "was changed");
     rejected(ring.verify(&signed.replace("final\n", "final\n\n")), "was changed");
     rejected(ring.verify(&signed.replace("- dash", "dash")), "was changed");
-    rejected(ring.verify(&sign(TEXT, &[&other])), "not Debian archive keys");
+    rejected(ring.verify(&sign(TEXT, &[&other])), "not keys of the test");
     rejected(ring.verify(TEXT), "not an OpenPGP clear-signed text");
     rejected(ring.verify(""), "not an OpenPGP clear-signed text");
     rejected(ring.verify(&frame(TEXT, |_| Ok(Vec::new()))), "carries no signature");
@@ -112,6 +115,37 @@ fn debian_keys() {
     rejected(ring.verify(&sign(TEXT, &[&key()])), "not Debian archive keys");
 }
 
+#[test]
+fn armor_and_detached_signatures() {
+    let (ours, other) = (key(), key());
+    let armored = |key: &SignedSecretKey| {
+        SignedPublicKey::from(key.clone()).to_armored_string(ArmorOptions::default()).unwrap()
+    };
+    // Several blocks, with text before the first.
+    let text = format!("these are keys\n{}\n{}", armored(&other), armored(&ours));
+    let text = text.replacen("these are keys\n", "\n", 1);
+    let ring = Keyring::parse(text.as_bytes(), "ours").unwrap();
+    assert_eq!(ring.verify(&sign(TEXT, &[&ours])).unwrap(), TEXT);
+    assert!(Keyring::parse(b"", "ours").is_err());
+    assert!(Keyring::parse(b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n", "ours").is_err());
+    assert!(Keyring::parse(b"no keys at all", "ours").is_err());
+
+    let sign = |key: &SignedSecretKey, text: &str| {
+        let signed = DetachedSignature::sign_binary_data(
+            thread_rng(),
+            &key.primary_key,
+            &Password::empty(),
+            HashAlgorithm::Sha256,
+            text.as_bytes(),
+        );
+        signed.unwrap().to_armored_bytes(ArmorOptions::default()).unwrap()
+    };
+    assert_eq!(ring.verify_detached(TEXT.as_bytes(), &sign(&ours, TEXT)).unwrap(), TEXT);
+    rejected(ring.verify_detached(b"Suite: y", &sign(&ours, TEXT)), "was changed");
+    rejected(ring.verify_detached(TEXT.as_bytes(), &sign(&key(), TEXT)), "not ours");
+    rejected(ring.verify_detached(TEXT.as_bytes(), b""), "not an OpenPGP");
+}
+
 /// A whole mirror in memory; `edit` may change a file on its way, or make it missing (empty).
 fn pin_from(release: &str, edit: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> Result<DebianPin, Error> {
     let key = key();
@@ -123,7 +157,7 @@ fn pin_from(release: &str, edit: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> Result<De
         )
     });
     let index = index.join("\n\n");
-    let digest = hex(&Sha256::digest(&index));
+    let digest: String = Sha256::digest(&index).iter().map(|it| format!("{it:02x}")).collect();
     let release = release.replace("INDEX", &format!("{digest} {} main/binary-amd64/Packages", index.len()));
     let mut get = |url: &str| {
         let path = url.strip_prefix("http://mirror.example/debian/").unwrap();
@@ -132,6 +166,7 @@ fn pin_from(release: &str, edit: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> Result<De
             _ if path == format!("dists/trixie/main/binary-amd64/by-hash/SHA256/{digest}") => {
                 index.clone().into()
             }
+            "dists/trixie/Release" | "dists/trixie/Release.gpg" => Vec::new(),
             _ => panic!("{url}"),
         };
         let bytes = edit(path, bytes);
@@ -141,9 +176,10 @@ fn pin_from(release: &str, edit: impl Fn(&str, Vec<u8>) -> Vec<u8>) -> Result<De
         }
     };
     let mirror = Mirror::new("http://mirror.example/debian").unwrap();
-    let request = "trixie".parse().unwrap();
-    let (release, url) = fetch_release(&mut get, &ring(&[&key]), &mirror, "trixie")?;
-    fetch_packages(&mut get, &release, &url, &mirror, &request)
+    let mut plan = BasePlan::debian("trixie".parse().unwrap(), &mirror).unwrap();
+    plan.archives[0].keys = ring(&[&key]);
+    let read = archive::read_all(&mut get, &plan.archives).map_err(|it| it.error)?;
+    choose(&plan, &read)
 }
 
 const RELEASE: &str = "Suite: stable\nCodename: trixie\nDate: Sat, 12 Sep 2026 07:55:41 UTC\nAcquire-By-Hash: yes\n\
@@ -159,7 +195,7 @@ fn pins() {
     assert_eq!(pin.packages[0].sha256, "a".repeat(64));
 
     let mirrors = ["http://other.mirror.example", &pin.mirror].map(|it| Mirror::new(it).unwrap());
-    let downloads = wanted(&pin.packages, &mirrors);
+    let downloads = wanted(&pin.packages, |_| mirrors.to_vec());
     assert_eq!(downloads[1].name, "libapt_1:2-3_all.deb");
     assert_eq!(
         downloads[1].urls,
@@ -198,8 +234,16 @@ fn requests() {
         ("sid?", "sid"),
         ("trixie?variant=apt", "trixie?variant=apt"),
         ("bookworm-backports", "bookworm-backports"),
+        // Whatever the order, the name is one.
+        (
+            "sid?variant=apt&suites=updates,security&include=g++,curl,g++,&components=non-free,main",
+            "sid?components=main,non-free&include=curl,g++&suites=security,updates&variant=apt",
+        ),
+        ("sid?include=linux-image-amd64/backports", "sid?include=linux-image-amd64/backports"),
     ] {
-        assert_eq!(text.parse::<Request>().unwrap().to_string(), expected);
+        let request: Request = text.parse().unwrap();
+        assert_eq!(request.to_string(), expected);
+        assert_eq!(expected.parse(), Ok(request));
     }
     for (text, expected) in [
         ("", "no suite is named"),
@@ -209,7 +253,13 @@ fn requests() {
         ("-x", "`-x` cannot be"),
         ("trixie?variant=full", "`full`: expected `minbase` (the default) or `apt`"),
         ("trixie?variant", "unknown variant ``"),
-        ("trixie?arch=arm64", "`arch`: the only parameter is `variant`"),
+        ("trixie?archs=arm64", "`archs`: expected `components`, `include`, `suites` or `variant`"),
+        ("trixie?arch=arm64", "amd64 is the only one"),
+        ("trixie?include=", "`include` names nothing"),
+        ("trixie?include=a,B", "`B` cannot be the name of a package"),
+        ("trixie?include=../a", "`../a` cannot be"),
+        ("trixie?components=main,../x", "`../x` cannot be a component"),
+        ("trixie?suites=Updates", "`Updates` cannot be a suite"),
         ("trixie?variant=apt&variant=apt", "`variant` is given more than once"),
     ] {
         let err = text.parse::<Request>().unwrap_err().to_string();

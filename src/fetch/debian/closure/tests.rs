@@ -145,3 +145,103 @@ fn problems() {
     check(Variant::Apt, "apt\nDepends: a (>=", "package `apt` has an odd field `Depends`");
     check(Variant::Apt, "apt\nProvides: |", "package `apt` has an odd field `Provides`");
 }
+
+/// Expects the packages that `include` brings to `apt` alone, or a piece of an error message.
+#[track_caller]
+fn include(fixture: &str, names: &[&str], expected: &str) {
+    let text = index(fixture);
+    let packages = packages::parse(&text).unwrap();
+    let include: Vec<_> = names.iter().map(|name| Include { name, suite: None }).collect();
+    let found = match closure(&packages, Variant::Apt, &include) {
+        Ok(chosen) => {
+            let included = chosen.iter().filter(|it| it.stage == Stage::Included);
+            let mark = |it: &Chosen| format!("{}{}", it.package.name, if it.wanted { "!" } else { "" });
+            included.map(mark).collect::<Vec<_>>().join(" ")
+        }
+        Err(err) => err.to_string(),
+    };
+    assert!(
+        found == expected || found.contains("`") && found.contains(expected),
+        "{found}\nexpected {expected}"
+    );
+}
+
+#[test]
+fn included() {
+    let fixture = "apt\nDepends: libapt\n\nlibapt\n\na\nDepends: b | c, libapt\n\nb\n\nc\n\nd\nDepends: c";
+    include(fixture, &["a"], "b a!");
+    // What is needed anyway fulfils a choice; what only the choice wanted is not installed.
+    include(fixture, &["a", "d"], "c a! d!");
+    include(fixture, &["b", "d"], "b! c d!");
+    // It may be there already.
+    include(fixture, &["libapt"], "");
+    include(fixture, &["x"], "there is no package `x`");
+    // Something virtual must mean one package.
+    let fixture = "apt\n\nexim\nProvides: mta, default-mta\n\npostfix\nProvides: mta";
+    include(fixture, &["default-mta"], "exim!");
+    include(fixture, &["mta"], "`mta` is provided by several packages: exim, postfix");
+}
+
+#[test]
+fn conflicts() {
+    // The preferred alternative is left for the next where it is in conflict.
+    let fixture = "apt\n\na\nDepends: b | c\n\nb\nBreaks: d (<< 2)\n\nc\n\nd";
+    include(fixture, &["a"], "b a!");
+    include(fixture, &["a", "d"], "c a! d!");
+    include(
+        &fixture.replace("Breaks: d (<< 2)", "Conflicts: v").replace("\n\nd", "\n\nd\nProvides: v"),
+        &["a", "d"],
+        "c a! d!",
+    );
+    include(&fixture.replace("(<< 2)", "(<< 1)"), &["a", "d"], "b a! d!");
+    // Also with what is deep below, or in the base.
+    let deep = "apt\n\na\nDepends: b | c\n\nb\nDepends: e\n\ne\nConflicts: apt\n\nc";
+    include(deep, &["a"], "c a!");
+    // A package may conflict with what it provides.
+    include("apt\n\na\nConflicts: v\nProvides: v", &["a"], "a!");
+    unsolvable("apt\n\nb\nBreaks: d (<< 2)\n\nd", &["b", "d"], &["b 1 excludes d 1: Breaks: d (<< 2)"]);
+    let way = "apt\n\na\nDepends: b\n\nb\nDepends: c\n\nc\nConflicts: x\n\ny\nDepends: x\n\nx";
+    unsolvable(way, &["a", "y"], &["c 1 (a → b → c) excludes x 1 (y → x): Conflicts: x"]);
+    unsolvable(
+        "apt\n\na\nDepends: b (>= 2) | z\n\nb",
+        &["a"],
+        &["a 1 needs `b (>= 2) | z`, which nothing fulfils"],
+    );
+}
+
+#[track_caller]
+fn unsolvable(fixture: &str, names: &[&str], expected: &[&str]) {
+    let text = index(fixture);
+    let packages = packages::parse(&text).unwrap();
+    let include: Vec<_> = names.iter().map(|name| Include { name, suite: None }).collect();
+    match closure(&packages, Variant::Apt, &include) {
+        Err(ClosureError::Unsolvable { reasons }) => assert_eq!(reasons, expected),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn archives() {
+    let text = index("apt\n\na\nVersion: 1\n\na\nVersion: 3\n\na\nVersion: 2\n\nb\nVersion: 2");
+    let mut packages = packages::parse(&text).unwrap();
+    // The highest version is in backports, as is the only one of `b`.
+    for (number, rank) in
+        [(2, packages::Rank::Upgrades), (3, packages::Rank::Usual), (4, packages::Rank::OnRequest)]
+    {
+        packages[number].archive = number;
+        packages[number].rank = rank;
+    }
+    let check = |name: &'static str, suite, expected: &str| {
+        let found = match closure(&packages, Variant::Apt, &[Include { name, suite }]) {
+            Ok(chosen) => chosen.last().unwrap().package.version.to_owned(),
+            Err(err) => err.to_string(),
+        };
+        assert_eq!(found, expected);
+    };
+    check("a", None, "2");
+    check("a", Some(("backports", Some(2))), "3");
+    check("a", Some(("updates", Some(0))), "1");
+    check("b", None, "2");
+    check("b", Some(("updates", Some(0))), "there is no package `b` in updates");
+    check("a", Some(("nowhere", None)), "there is no package `a` in nowhere");
+}
