@@ -158,7 +158,7 @@ fn a_medium_has_what_those_of_kiwi_have() {
     for text in [
         "Volume Id    : CDROM",
         &format!("App Id       : {}", marker.to_uppercase()),
-        "Publisher Id : Example & Sons",
+        "Publisher Id : EXAMPLE & SONS",
         "Preparer Id  : RAPTOR",
         "El Torito boot img :   1  BIOS  y",
         "El Torito boot img :   2  UEFI  y",
@@ -176,7 +176,7 @@ fn a_medium_is_as_its_parameters_say() {
     for line in [
         &format!(
             "    linux  ($root)/boot/x86_64/loader/linux ${{extra_cmdline}} ${{isoboot}} {args} \
-             root=live:CDLABEL=DM_1 rd.live.image rd.live.overlay.overlayfs=1 console=tty0 console=ttyS0,115200"
+             root=live:CDLABEL=My-live.1 rd.live.image rd.live.overlay.overlayfs=1 console=tty0 console=ttyS0,115200"
         ),
         "menuentry 'live' --class os --unrestricted {",
         "menuentry 'Mediacheck' --class os --unrestricted {",

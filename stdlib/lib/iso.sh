@@ -37,8 +37,11 @@ make_iso() {
             -boot_image any emul_type=no_emulation)
     fi
 
-    xorriso -report_about WARNING -abort_on WARNING -return_with WARNING 32 \
-        -outdev "stdio:$output" -padding 0 -volid "$volume_id" -preparer_id RAPTOR \
+    # Small letters in the name of a volume are against the standard, and good everywhere.
+    xorriso -report_about FAILURE -abort_on FAILURE -return_with FAILURE 32 \
+        -outdev "stdio:$output" -volid "$volume_id" \
+        -report_about WARNING -abort_on WARNING \
+        -padding 0 -preparer_id RAPTOR \
         "${maps[@]}" \
         "${weights[@]}" \
         -chown_r 0 / -- -chgrp_r 0 / -- \

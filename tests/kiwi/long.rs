@@ -75,7 +75,7 @@ fn dmsquash_runs_from_memory() {
     if asked_for() {
         let medium = media::built("dmsquash");
         let kernel =
-            Kernel::of("dmsquash", "root=live:CDLABEL=DM_1 rd.live.overlay.overlayfs=1 rd.live.ram=1");
+            Kernel::of("dmsquash", "root=live:CDLABEL=My-live.1 rd.live.overlay.overlayfs=1 rd.live.ram=1");
         let mut machine = kernel.start(Some((Drive::Cd, &medium)), &[], 2048, &[]);
         machine.log_in();
         let files = machine.run("losetup -n -l -O BACK-FILE");

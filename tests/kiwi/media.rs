@@ -14,7 +14,7 @@ const JOBS: [(&str, &str); 4] = [
     (
         "dmsquash",
         "flags = \"dmsquash\", filesystem = \"squashfs\", mediacheck = true, timeout = 1, \
-                  volid = \"DM_1\", firmware = \"uefi\", kernelcmdline = \"rd.live.check quiet='$(x)'\"",
+                  volid = \"My-live.1\", firmware = \"uefi\", kernelcmdline = \"rd.live.check quiet='$(x)'\"",
     ),
     (
         "small",
