@@ -177,6 +177,8 @@ impl Test {
             epoch: pin.date,
             limits: Limits::of_this_machine(),
             checkpoints: None,
+            forbidden: Default::default(),
+            passing_files: Default::default(),
         }
     }
 

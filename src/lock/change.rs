@@ -240,8 +240,8 @@ mod tests {
             components: vec!["main".into()],
             keyring: None,
             repositories: Vec::new(),
-            included: Vec::new(),
             packages: packages.iter().map(package).collect(),
+            included: Vec::new(),
         }
     }
 

@@ -84,6 +84,7 @@ fn sample() -> Lock {
     };
     Lock {
         debian: [("bookworm?variant=apt".into(), pin), ("other?include=less".into(), rich)].into(),
+        docker: Default::default(),
         fetch: [(
             "https://origin.example/tool-1.0.tar.gz".into(),
             FilePin { sha256: DIGEST.into(), size: 3 },

@@ -5,6 +5,7 @@
 
 #![allow(dead_code, reason = "every test file uses another part")]
 
+pub mod apt;
 pub mod internet;
 pub mod iso;
 pub mod listing;
@@ -139,7 +140,14 @@ impl Project {
             .env("RAPTOR_STORE", &self.store)
             .env("XDG_CACHE_HOME", shared_cache(self.who))
             .stdin(Stdio::null());
-        for name in ["http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "RAPTOR_DEBIAN_MIRROR"] {
+        for name in [
+            "http_proxy",
+            "https_proxy",
+            "no_proxy",
+            "SSL_CERT_FILE",
+            "RAPTOR_DEBIAN_MIRROR",
+            "RAPTOR_DEBIAN_SECURITY_MIRROR",
+        ] {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
             }
