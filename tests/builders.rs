@@ -22,8 +22,8 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::listing::{layers, list, merged};
 use common::oci::{Layout, varied};
+use common::trees::{layers, list, merged};
 use common::{As, Project, scratch};
 
 /// Targets without any program: an image of somebody else, names that are hard to write, and what disks need.
@@ -164,7 +164,7 @@ fn root_and_an_ordinary_user_make_the_same() {
         .map(|it| it.unwrap().path().strip_prefix(&root).unwrap().to_path_buf())
         .filter(|it| it.file_name().unwrap() != "raptor.json")
         .collect();
-    assert_eq!(layers.len(), 4, "{layers:?}");
+    assert_eq!(layers.len(), 5, "{layers:?}");
     for name in JOBS.iter().map(|it| PathBuf::from(it.0)).chain(layers) {
         same_bytes(&root.join(&name), &user.join(&name));
     }

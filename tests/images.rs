@@ -10,7 +10,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::listing::{layers, list, merged};
 use common::oci::{
     Layer, Layout, dir, file, gzip, hardlink, named, plain, special, symlink, tar, varied, zstd,
 };

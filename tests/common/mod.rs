@@ -8,7 +8,6 @@
 pub mod apt;
 pub mod internet;
 pub mod iso;
-pub mod listing;
 pub mod mount;
 pub mod oci;
 pub mod schema;

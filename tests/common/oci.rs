@@ -102,7 +102,7 @@ pub fn zstd(tar: &[u8]) -> Layer {
 }
 
 /// `security.capability` for cap_net_bind_service, version 2.
-pub const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const CAPABILITY: [u8; 20] = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// Three layers with everything that layers can have.
 pub fn varied() -> Vec<Layer> {

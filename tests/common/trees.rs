@@ -42,7 +42,7 @@ pub fn list(root: &Path) -> BTreeMap<String, String> {
             kind if kind.is_symlink() => format!("link to {}", fs::read_link(&path).unwrap().display()),
             kind if kind.is_dir() => "directory".into(),
             kind if kind.is_fifo() => "fifo".into(),
-            _ => fs::read_to_string(&path).unwrap(),
+            _ => String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned(),
         };
         let first = inodes.entry((stat.dev(), stat.ino())).or_insert_with(|| name.clone()).clone();
         let mode = if kind.is_symlink() { 0 } else { stat.mode() & 0o7777 };
