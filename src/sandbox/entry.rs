@@ -3,7 +3,8 @@
 //! It is this program, started anew because the engine has threads and must not fork. It fills the user
 //! namespace of its child, and it outlives all others so that the engine can wait for one process only.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::mount::MountAttrFlags;
@@ -136,9 +137,14 @@ fn start(
 fn shifted_mounts(request: &Request, child: Pid) -> Result<Vec<OwnedFd>, Trouble> {
     let namespace = fs_err::File::open(format!("/proc/{}/ns/user", child.as_raw_pid()))?;
     let fds = ground::request_mounts(request, |path, attributes| {
+        if !attributes.contains(MountAttrFlags::MOUNT_ATTR_NODEV)
+            && let Ok(device) = device_of_root(path, attributes, namespace.as_fd())
+        {
+            return Ok(device);
+        }
         let mount = mounts::copy_one(path).context(|| format!("cannot open {}", path.display()))?;
         mounts::set_attributes(mount.as_fd(), attributes).context(|| path.display())?;
-        // The kernel cannot show other owners of devices: those count that the caller sees.
+        // The kernel cannot show other owners of devices; then its mode must let everybody.
         if attributes.contains(MountAttrFlags::MOUNT_ATTR_NODEV) {
             mounts::shift_ids(mount.as_fd(), namespace.as_fd())
                 .context(|| format!("cannot shift the ids of {}", path.display()))?;
@@ -149,6 +155,22 @@ fn shifted_mounts(request: &Request, child: Pid) -> Result<Vec<OwnedFd>, Trouble
         return Err(Trouble(format!("more than {} host mounts", MAX_FDS - 2)));
     }
     Ok(fds)
+}
+
+/// A device once more, and root's inside, which needs a kernel of 2025. Who is root may use it anyway.
+fn device_of_root(
+    path: &Path,
+    attributes: MountAttrFlags,
+    namespace: BorrowedFd<'_>,
+) -> rustix::io::Result<OwnedFd> {
+    let stat = rustix::fs::stat(path)?;
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    let place = mounts::new("tmpfs", &[], attributes)?;
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(&place, "device", kind, mode, stat.st_rdev)?;
+    let mount = mounts::copy_in(place.as_fd(), "device")?;
+    mounts::shift_ids(mount.as_fd(), namespace)?;
+    Ok(mount)
 }
 
 /// Waits until every process of the sandbox is gone, and hurries them when the engine hangs up. Gives the exit

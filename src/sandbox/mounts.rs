@@ -41,6 +41,11 @@ pub(super) fn copy_one(path: &Path) -> rustix::io::Result<OwnedFd> {
     open_tree(CWD, path, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
 }
 
+/// A copy of what has this name in a detached mount.
+pub(super) fn copy_in(mount: BorrowedFd<'_>, name: &str) -> rustix::io::Result<OwnedFd> {
+    open_tree(mount, name, OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC)
+}
+
 /// A copy of the mount below `path` with everything mounted on it. An ordinary user must not uncover what a
 /// mount hides, so that is the only kind of copy there is of the host's mounts.
 pub(super) fn copy_all(path: &Path) -> rustix::io::Result<OwnedFd> {

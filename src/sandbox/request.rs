@@ -107,7 +107,7 @@ pub enum MountSource {
         /// Without write access.
         readonly: bool,
     },
-    /// A device of the host, for those whom its mode lets. Makes the run impure.
+    /// A device of the host, for root if the caller is, else for whom its mode lets. Makes the run impure.
     Device(PathBuf),
 }
 
