@@ -144,7 +144,9 @@ impl Needs {
             // Who has no answer is told by what is unpinned.
             let ids = targets.ask(&mut evaluator).unwrap_or_default();
             let wanted: BTreeSet<Input> = evaluator.unpinned.keys().map(input).collect();
-            let (here, missing): (BTreeSet<_>, BTreeSet<_>) = wanted.into_iter().partition(|it| lock.has(it));
+            // What stays unpinned is pinned for something else than is wanted now.
+            let is_here = |it: &Input| lock.has(it) && !needs.used.contains(it);
+            let (here, missing): (BTreeSet<_>, BTreeSet<_>) = wanted.into_iter().partition(is_here);
             needs.missing.extend(missing);
             if here.is_empty() {
                 let layers =

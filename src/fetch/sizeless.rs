@@ -29,12 +29,12 @@ pub struct Downloaded {
 
 impl Client {
     /// Downloads a file into the store from the first of `urls` that has it, and has what is `expected`; else from a
-    /// cache that has realized `key`, the cache key of the derivation that it is for. `on_bytes` hears how many bytes are here, which may become fewer when a try fails.
+    /// cache that has realized `cached`. `on_bytes` hears how many bytes are here, which may become fewer when a try fails.
     pub fn download_sizeless(
         &self,
         urls: &[String],
         expected: Option<&Digest>,
-        key: Option<&Key>,
+        cached: Option<&Key>,
         store: &Store,
         on_bytes: &(dyn Fn(u64) + Sync),
         cancel: &AtomicBool,
@@ -43,7 +43,7 @@ impl Client {
         let path = work.path().join("body");
         let attempt = Attempt { client: self, expected, path: &path, on_bytes, cancel };
         let mut failures = Vec::new();
-        let cached = key.into_iter().flat_map(|key| self.in_caches(key));
+        let cached = cached.into_iter().flat_map(|key| self.in_caches(key));
         for place in urls.iter().cloned().map(Ok).chain(cached) {
             match place.and_then(|url| attempt.patiently(&url)) {
                 Ok((sha256, size)) => {
@@ -142,9 +142,7 @@ mod tests {
     fn download(urls: &[String], expected: Option<&Digest>) -> Result<(Vec<u8>, u64), String> {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("store")).unwrap();
-        let key = Key::new([0; 32]);
-        let stop = AtomicBool::new(false);
-        let done = client().download_sizeless(urls, expected, Some(&key), &store, &|_| {}, &stop);
+        let done = client().download_sizeless(urls, expected, None, &store, &|_| {}, &AtomicBool::new(false));
         let left = std::fs::read_dir(store.root().join("tmp")).unwrap().count();
         assert_eq!(left, 0, "something is left in the work area");
         let done = done.map_err(|err| err.to_string())?;

@@ -159,8 +159,9 @@ impl Job<'_> {
                 };
                 let (client, store) = (&self.ctx.client, &self.ctx.store);
                 let key = Key::new(Derivation::<Outputs>::Fetch(it.clone()).key());
-                let (expected, key) = (Some(digest), Some(&key));
-                match client.download_sizeless(&it.urls, expected, key, store, &on_bytes, self.ctx.cancel) {
+                let (expected, cached) = (Some(digest), Some(&key));
+                match client.download_sizeless(&it.urls, expected, cached, store, &on_bytes, self.ctx.cancel)
+                {
                     Err(fetch::Error::Cancelled) => return Err(RealizeError::Cancelled),
                     other => Some(other?.path),
                 }

@@ -105,8 +105,8 @@ impl Client {
             }
             _ => {
                 let digest = source.sha256.clone().map(Digest::Sha256);
-                let done =
-                    self.download_sizeless(&urls, digest.as_ref(), None, job.store, &|_| {}, job.cancel)?;
+                let digest = digest.as_ref();
+                let done = self.download_sizeless(&urls, digest, None, job.store, &|_| {}, job.cancel)?;
                 (done.path, done.sha256, done.size)
             }
         };
