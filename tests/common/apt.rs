@@ -130,16 +130,20 @@ fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|it| format!("{it:02x}")).collect()
 }
 
-/// Serves files. What begins with `redirect` is at the URL behind it, for all that is below it.
-pub fn serve(files: Files, redirect: Option<(String, String)>) -> Server {
-    Server::start(move |path| {
-        let path = path.replace("%7e", "~").replace("%2b", "+");
-        if let Some(bytes) = files.get(&path) {
-            return (200, String::new(), bytes.clone());
-        }
-        match redirect.as_ref().and_then(|(from, to)| Some((path.strip_prefix(from.as_str())?, to))) {
-            Some((rest, to)) => (302, format!("Location: {to}{rest}\r\n"), Vec::new()),
-            None => (404, String::new(), Vec::new()),
-        }
+/// The file that a URL path means, as clients write it.
+pub fn find(files: &Files, path: &str) -> Option<Vec<u8>> {
+    files.get(&plain(path)).cloned()
+}
+
+/// A path without the ways of writing it that clients have.
+pub fn plain(path: &str) -> String {
+    path.replace("/./", "/").replace("%7e", "~").replace("%2b", "+").replace("%3a", ":")
+}
+
+/// Serves files on this machine.
+pub fn serve(files: Files) -> Server {
+    Server::start(move |path| match find(&files, path) {
+        Some(bytes) => (200, String::new(), bytes),
+        None => (404, String::new(), Vec::new()),
     })
 }

@@ -69,7 +69,11 @@ impl BasePlan {
     pub(super) fn failed(&self, source: ClosureError) -> Error {
         let mut mirrors: Vec<&str> = self.archives.iter().map(|it| it.url.url.as_str()).collect();
         mirrors.dedup();
-        Error::Closure { request: self.request.clone(), mirror: mirrors.join(", "), source }
+        Error::Closure {
+            request: self.request.to_string(),
+            mirror: mirrors.join(", "),
+            source: Box::new(source),
+        }
     }
 }
 

@@ -92,11 +92,11 @@ pub enum Error {
     #[error("debian://{request} cannot be put together from {mirror}: {source}")]
     Closure {
         /// What was asked for.
-        request: Request,
-        /// URL of the mirror.
+        request: String,
+        /// URLs of the mirrors.
         mirror: String,
         /// Why.
-        source: ClosureError,
+        source: Box<ClosureError>,
     },
 }
 
@@ -138,7 +138,7 @@ impl Error {
                 "the keys that sign it must be in `key` of the repository or `keyring` of the distribution"
                     .into(),
             ),
-            Error::Closure { source, .. } => match source {
+            Error::Closure { source, .. } => match &**source {
                 ClosureError::NoInclude { near: Some(near), .. } => Some(format!("did you mean `{near}`?")),
                 ClosureError::NoInclude { near: None, .. } => {
                     Some("it may be in another component: `components=main,contrib,non-free-firmware`".into())

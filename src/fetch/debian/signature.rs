@@ -146,7 +146,7 @@ fn armored(text: &str) -> pgp::errors::Result<Vec<SignedPublicKey>> {
     let mut keys = Vec::new();
     for block in text.split_inclusive(END).filter(|it| it.contains(END)) {
         let start = block.find("-----BEGIN").unwrap_or(0);
-        let (found, _) = SignedPublicKey::from_armor_many(block[start..].as_bytes())?;
+        let (found, _) = SignedPublicKey::from_armor_many(block.as_bytes().get(start..).unwrap_or_default())?;
         keys.extend(found.collect::<Result<Vec<_>, _>>()?);
     }
     Ok(keys)
