@@ -9,6 +9,7 @@ use crate::derivation::Fetch;
 use crate::eval::{BaseImage, SettingsAt};
 use crate::fetch::{self, Wanted};
 use crate::image::{self, ImageSettings};
+use crate::store::Key;
 
 /// What an image says about running it, if that can be had; else a warning tells why not.
 pub fn settings(session: &Session, base: &BaseImage) -> Result<Option<ImageSettings>, CliError> {
@@ -37,6 +38,16 @@ fn fetched(session: &Session, fetch: &Fetch) -> Result<Result<ImageSettings, Str
     };
     let config = image::config(&fs_err::read(path)?);
     Ok(config.map(|it| ImageSettings::of(&it)).map_err(|it| it.message))
+}
+
+/// The configuration of an image, if it was fetched, as a body of the store.
+pub fn body(base: &BaseImage) -> Option<Key> {
+    match &base.settings {
+        SettingsAt::Fetched(Fetch { digest: Digest::Sha256(sha256), size: Some(size), .. }) => {
+            Some(Key::fetched(sha256, *size))
+        }
+        _ => None,
+    }
 }
 
 /// The JSON of an image, with its settings where they are known.

@@ -9,6 +9,7 @@ use raptor_lang::manifest::Manifest;
 
 use super::args::Global;
 use super::errors::{CliError, failed_statement};
+use super::image;
 use super::inputs;
 use super::progress::Watch;
 use super::project::{Evaluated, Project};
@@ -115,6 +116,8 @@ impl Session {
         let outputs = outputs.chain(project.files.packages().trees());
         let mut bodies = schedule::bodies(derivations);
         bodies.extend(store.bodies_used());
+        let provenance = closure.iter().filter_map(|id| evaluated.evaluator.provenance.get(id));
+        bodies.extend(provenance.filter_map(|it| image::body(it.image.as_ref()?)));
         let result = RootResult {
             made: store::now(),
             derivation: goal.id.to_string(),

@@ -163,7 +163,25 @@ mod tests {
     #[test]
     fn looks_like_this() {
         let text = sample().render();
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r##"
+        # What builds of this project saw of the internet. Written by raptor; made to be committed.
+        version = 1
+
+        [docker."registry.example:5000/app:1.0_a"]
+        digest = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+
+        [docker."registry.example:5000/app:1.0_a".platforms."linux/amd64"]
+        manifest = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+        config = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"
+        config-size = 1469
+        date = 1700000000
+        command = ["/bin/app", "a \"b\""]
+        layers = [
+          { digest = "sha256:2826b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 28, diff-id = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", packing = "tar+gzip" },
+          { digest = "sha256:0126b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 1, diff-id = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", packing = "tar" },
+          { digest = "sha256:2826b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", size = 28, diff-id = "sha256:2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae", packing = "tar+gzip" },
+        ]
+        "##);
         assert_eq!(Lock::parse(Path::new("Raptor.lock"), &text).unwrap(), sample());
     }
 

@@ -162,7 +162,7 @@ impl<'a> Layer<'a> {
         if kind == EntryType::XGlobalHeader {
             return Ok(());
         }
-        let path = in_root(&entry.path_bytes())?;
+        let path = in_layer(&entry.path_bytes())?;
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return match kind {
                 EntryType::Directory => self.dir(Path::new("/"), &attributes(entry, &path)?),
@@ -199,7 +199,7 @@ impl<'a> Layer<'a> {
                 give(&path, &attributes)?;
             }
             EntryType::Link => {
-                let target = in_root(&link_name(entry, &path)?)?;
+                let target = in_layer(&link_name(entry, &path)?)?;
                 let (Some(dir), Some(name)) = (target.parent(), target.file_name()) else {
                     return Err(Trouble(format!("{} is a link to a directory", path.display())));
                 };
@@ -330,6 +330,12 @@ impl<'a> Layer<'a> {
         let mut times = self.times.iter().filter(|(path, _)| there(path));
         times.try_for_each(|(path, mtime)| set_mtime(path, *mtime))
     }
+}
+
+/// The path that a name in a layer means. Some tools write names as the image will have them, from the root on.
+fn in_layer(name: &[u8]) -> Result<PathBuf, Trouble> {
+    let below = name.iter().position(|b| *b != b'/').unwrap_or(name.len());
+    in_root(name.get(below..).unwrap_or_default())
 }
 
 fn attributes(entry: &mut tar::Entry<'_, impl Read>, path: &Path) -> Result<Attributes, Trouble> {

@@ -161,6 +161,9 @@ pub fn varied() -> Vec<Layer> {
         file("etc/gone", "back"),
         Entry { mode: 0o700, owner: (7, 8), mtime: 1_100_000_000, ..dir("etc/dir/") },
         file("bin/through-link", "x"),
+        // From the root on, as some tools write it.
+        file("/etc/absolute", "x"),
+        hardlink("etc/linked", "/etc/absolute"),
     ];
     vec![gzip(&tar(&base)), plain(tar(&middle)), gzip(&tar(&top))]
 }

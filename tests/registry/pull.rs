@@ -100,7 +100,7 @@ fn the_lock_decides() {
     let first = realize(&project, host, &["t"]);
     let lock = project.read("Raptor.lock");
 
-    // The tag moves; the pin does not, until somebody takes it out.
+    // The tag moves; the pin does not, until somebody asks for that.
     let layout = super::Layout::new(&project.path("other"));
     layout.only(&[gzip(&tar(&[file("etc/hello", "other")]))]);
     registry.push(&project, "oci:other:latest", "app:1");
@@ -108,7 +108,8 @@ fn the_lock_decides() {
     let again = Project::new(&[("t.rapt", &text), ("Raptor.lock", &lock)]).with_empty_store();
     fails(&again, host, &["build", "--offline", "t"], &["--offline", "docker://", "t.rapt:1:1"]);
     assert_eq!(realize(&again, host, &["--locked", "t"]).file_name(), first.file_name());
-    fs::remove_file(project.path("Raptor.lock")).unwrap();
+    let updated = run(&project, host, &["update", &format!("docker://{host}/app:1")]);
+    assert_eq!(updated.status, Some(0), "{}", updated.stderr);
     let other = realize(&project, host, &["t"]);
     assert_ne!(other, first);
     assert_eq!(fs::read_to_string(other.join("etc/hello")).unwrap(), "other");
