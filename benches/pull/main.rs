@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Rounds of each tool; the first, which fills caches, is not counted.
+/// Rounds of each tool, unless `-- N` says how many; the first, which fills caches, is not counted.
 const ROUNDS: usize = 3;
 
 fn main() {
@@ -26,7 +26,8 @@ fn main() {
     let tools: [(&str, Tool); 3] =
         [("raptor", raptor), ("skopeo copy + umoci unpack", skopeo_and_umoci), ("podman pull", podman)];
     let mut times: Vec<Option<Vec<Duration>>> = vec![Some(Vec::new()); tools.len()];
-    for round in 0..=ROUNDS {
+    let rounds = std::env::args().skip(1).find_map(|it| it.parse().ok()).unwrap_or(ROUNDS);
+    for round in 0..=rounds {
         for ((name, tool), times) in tools.iter().zip(&mut times) {
             let Some(known) = times else { continue };
             let work = dir.path().join("work");
@@ -36,7 +37,10 @@ fn main() {
             let time = begin.elapsed();
             clear(&work);
             match result {
-                Ok(()) if round > 0 => known.push(time),
+                Ok(()) if round > 0 => {
+                    eprintln!("round {round}: {name} {:.2} s", time.as_secs_f64());
+                    known.push(time);
+                }
                 Ok(()) => {}
                 Err(why) => {
                     println!("{name:<28} does not work here: {why}");
