@@ -31,7 +31,7 @@ pub struct Request {
     pub mounts: Vec<Mount>,
     /// Files below `/run/raptor` (relative name → text), for settings that must not stay in the layer.
     pub run_files: BTreeMap<String, String>,
-    /// The same, for what is another text in each build: it is in no checkpoint, and made anew after one.
+    /// The same, for what is another text in each build: it is in no checkpoint, and written anew after one.
     #[serde(default)]
     pub passing_files: BTreeMap<String, String>,
     /// What to do, in order; the first failure ends it.

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::Permissions;
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
 
 use fs_err as fs;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{MountAttrFlags, UnmountFlags};
 
 use super::checkpoint::Resumed;
@@ -67,8 +69,8 @@ pub(super) fn enter(
         Network::Host => fs::read_to_string("/etc/resolv.conf").ok(),
         Network::None | Network::Proxy => None,
     };
-    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let open = |dir: &PathBuf| rustix::fs::open(dir, flags, rustix::fs::Mode::empty());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = |dir: &PathBuf| rustix::fs::open(dir, flags, Mode::empty());
     let trees = ground.stores.iter().map(open).collect::<Result<_, _>>().context(|| "trees")?;
 
     rustix::process::chdir("r").context(|| "cannot enter the root")?;
@@ -79,13 +81,16 @@ pub(super) fn enter(
     let mut made = resumed.as_ref().map(|it| it.notes.made.clone()).unwrap_or_default();
     kernel.attach(&mut made)?;
     match resumed {
-        Some(resumed) => resumed.fill_memory()?,
+        Some(resumed) => {
+            resumed.fill_memory()?;
+            renew_run_files(&request.passing_files)?;
+        }
         None => {
             make_dev()?;
             write_run_files(&request.run_files)?;
+            write_run_files(&request.passing_files)?;
         }
     }
-    write_run_files(&request.passing_files)?;
     kernel.attach_devices(map)?;
     for (dest, source) in &prepared {
         attach(source, dest, &mut made)?;
@@ -330,6 +335,21 @@ fn write_run_files(files: &BTreeMap<String, String>) -> Result<(), Trouble> {
         let path = Path::new("/run/raptor").join(name);
         fs::create_dir_all(path.parent().unwrap_or(&path))?;
         fs::write(&path, text)?;
+    }
+    Ok(())
+}
+
+/// Writes files anew that a checkpoint has kept empty. What steps have put in their places stays.
+fn renew_run_files(files: &BTreeMap<String, String>) -> Result<(), Trouble> {
+    for (name, text) in files {
+        let path = Path::new("/run/raptor").join(name);
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat2(CWD, &path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+        if let Ok(fd) = opened
+            && rustix::fs::fstat(&fd).is_ok_and(|it| it.st_size == 0)
+        {
+            std::fs::File::from(fd).write_all(text.as_bytes()).context(|| path.display())?;
+        }
     }
     Ok(())
 }

@@ -28,6 +28,8 @@ const MAX_KNOWN: usize = 256;
 const CONSTANT: std::ops::Range<usize> = 4..132;
 /// The same in the first line of the certificate as text.
 const CONSTANT_TEXT: std::ops::Range<usize> = 8..64;
+/// Length of the certificate as text; signatures have some bytes more or less.
+const PEM_LENGTH: usize = 1024;
 
 /// Signs certificates for servers.
 pub struct Authority {
@@ -60,9 +62,12 @@ impl Authority {
         Ok(Authority { certificate, issuer, key: KeyPair::generate()?, known: Mutex::default() })
     }
 
-    /// Its certificate, in PEM.
+    /// Its certificate, in PEM: a text of the same length in each process, as programs see the sizes of files.
     pub fn pem(&self) -> String {
-        self.certificate.pem()
+        let mut pem = self.certificate.pem();
+        let padding = PEM_LENGTH.saturating_sub(pem.len());
+        pem.extend(std::iter::repeat_n('\n', padding));
+        pem
     }
 
     /// Byte strings of which each file that holds such a certificate, of whatever process, has one.
@@ -146,6 +151,7 @@ mod tests {
     fn every_authority_has_the_same_marks() {
         let [one, other] = [(); 2].map(|()| Authority::new().unwrap());
         assert_ne!(one.pem(), other.pem());
+        assert_eq!([one.pem().len(), other.pem().len()], [PEM_LENGTH; 2]);
         assert_eq!(one.marks(), other.marks());
         let [binary, text] = one.marks().try_into().unwrap();
         assert_eq!((binary.len(), text.len()), (128, 56));

@@ -36,8 +36,8 @@ const MIN_FREE: u64 = 1 << 30;
 /// What init needs to take checkpoints, and has learnt from earlier ones.
 pub(super) struct Keeper<'a> {
     plan: &'a Checkpoints,
-    /// What is left out.
-    passing: Vec<PathBuf>,
+    /// Files whose contents are left out.
+    passing: Vec<(PathBuf, &'a str)>,
     upper: OwnedFd,
     dir: OwnedFd,
     known: Known,
@@ -86,12 +86,13 @@ impl Stamp {
 
 impl<'a> Keeper<'a> {
     /// Opens the directories, while they have names.
-    pub fn open(plan: &'a Checkpoints, request: &Request) -> Result<Keeper<'a>, Trouble> {
+    pub fn open(plan: &'a Checkpoints, request: &'a Request) -> Result<Keeper<'a>, Trouble> {
         let open = |path: &str| {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             rustix::fs::open(path, flags, Mode::empty()).context(|| path.to_owned())
         };
-        let passing = request.passing_files.keys().map(|name| Path::new("/run/raptor").join(name)).collect();
+        let place = |name: &String| Path::new("/run/raptor").join(name);
+        let passing = request.passing_files.iter().map(|(name, text)| (place(name), text.as_str())).collect();
         Ok(Keeper { plan, passing, upper: open("w/upper")?, dir: open("k")?, known: Known::default() })
     }
 

@@ -23,7 +23,7 @@ use crate::tree;
 /// Writes manifest and pack; gives what is known now.
 pub(super) fn take(
     known: &Known,
-    passing: &[PathBuf],
+    passing: &[(PathBuf, &str)],
     dir: &Path,
     name: &str,
     upper: &Path,
@@ -38,8 +38,7 @@ pub(super) fn take(
     let mut packs = known.packs.clone();
     let pack = Writer::create(&pack, packs.len())?;
     packs.push(name.to_owned());
-    let passing = passing.iter().filter_map(|path| fs::symlink_metadata(path).ok());
-    let passing = passing.map(|meta| (meta.dev(), meta.ino())).collect();
+    let passing = passing_files(passing)?;
     let mut walk = Walk { known, passing, files: HashMap::new(), pack };
     let upper = walk.node(upper.join("."), OsString::new(), 0)?;
     let mut memory = Vec::new();
@@ -54,6 +53,23 @@ pub(super) fn take(
     let image = Image { packs, notes, upper, memory };
     image.write(&manifest)?;
     Ok(Known { packs: image.packs, files, looked: Some(SystemTime::now()) })
+}
+
+/// Device and inode of the files that are another text in each build, as far as steps have left them.
+fn passing_files(files: &[(PathBuf, &str)]) -> Result<HashSet<(u64, u64)>, Trouble> {
+    let mut found = HashSet::new();
+    for (path, text) in files {
+        match fs::symlink_metadata(path) {
+            Ok(meta) if !meta.is_file() => {}
+            Ok(_) if fs::read(path)? != text.as_bytes() => {
+                return Err(Trouble(format!("a step has changed {}", path.display())));
+            }
+            Ok(meta) => drop(found.insert((meta.dev(), meta.ino()))),
+            // Then it is not there later either.
+            Err(_) => {}
+        }
+    }
+    Ok(found)
 }
 
 /// Fails if there are objects of System V or POSIX IPC, which no program needs to be alive for, and which nobody can
@@ -80,7 +96,7 @@ fn no_ipc() -> Result<(), Trouble> {
 
 struct Walk<'a> {
     known: &'a Known,
-    /// Files that are left out, by device and inode: so other names of theirs are too.
+    /// Files that are kept empty, so that they have their places, by device and inode.
     passing: HashSet<(u64, u64)>,
     files: HashMap<(u64, u64), KnownFile>,
     pack: Writer,
@@ -129,15 +145,7 @@ impl Walk<'_> {
     fn children(&mut self, dir: &Path, depth: usize) -> Result<Vec<Node>, Trouble> {
         let names = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name()));
         let names: Vec<OsString> = names.collect::<Result<_, _>>()?;
-        let mut nodes = Vec::with_capacity(names.len());
-        for name in names {
-            let path = dir.join(&name);
-            let meta = fs::symlink_metadata(&path)?;
-            if !self.passing.contains(&(meta.dev(), meta.ino())) {
-                nodes.push(self.node(path, name, depth + 1)?);
-            }
-        }
-        Ok(nodes)
+        names.into_iter().map(|name| self.node(dir.join(&name), name, depth + 1)).collect()
     }
 
     /// A regular file, whose content goes into the pack if it is new.
@@ -149,6 +157,10 @@ impl Walk<'_> {
         let old = self.known.files.get(&id);
         let file = match old.filter(|it| self.is_unchanged(it, &stamp)) {
             Some(old) => old.clone(),
+            None if self.passing.contains(&id) => {
+                let content = self.pack.add(Path::new("/dev/null"), 0, None)?;
+                KnownFile { stamp, xattrs: kept(path)?, content: Some(content) }
+            }
             None => {
                 let content = self.pack.add(path, meta.len(), old.and_then(|it| it.content))?;
                 KnownFile { stamp, xattrs: kept(path)?, content: Some(content) }
