@@ -62,7 +62,8 @@ fn registries_are_recorded_and_replayed() {
         (
             "python.rapt",
             "FROM tools\nMKDIR -p /srv\nRUN pip install --target /srv/lib six\n\
-             RUN sh -c \"pip download --no-deps -d /tmp -v six 2>&1 | grep -o -m1 'https://[^ ]*/six/' > /srv/index\"\n\
+             RUN sh -c \"python3 -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)' > /srv/host\"\n\
+             RUN sh -c \"echo $(cat /srv/host)/six/ > /srv/index\"\n\
              RUN sh -c \"curl -fsS -o /srv/curl $(cat /srv/index)\"\n\
              RUN sh -c \"wget -q -O /srv/wget $(cat /srv/index)\"\n\
              RUN cmp /srv/curl /srv/wget\n\
@@ -70,7 +71,9 @@ fn registries_are_recorded_and_replayed() {
              open('/srv/python', 'wb').write(u(open('/srv/index').read().strip()).read())\"\n\
              RUN cmp /srv/curl /srv/python\n\
              RUN sh -c \"head -c 100 /srv/curl > /srv/part; \
-             curl -fsS -C - -o /srv/part $(cat /srv/index) && cmp /srv/curl /srv/part\"\n",
+             curl -fsS -C - -o /srv/part $(cat /srv/index) && cmp /srv/curl /srv/part\"\n\
+             RUN sh -c \"head -c 100 /srv/curl > /srv/part; \
+             wget -q -c -O /srv/part $(cat /srv/index) && cmp /srv/curl /srv/part\"\n",
         ),
         // Node.js and npm from wheels: those of Debian are four hundred packages.
         (
