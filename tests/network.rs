@@ -61,7 +61,7 @@ fn registries_are_recorded_and_replayed() {
         ("tools.rapt", TOOLS),
         (
             "python.rapt",
-            "FROM tools\nMKDIR -p /srv\nRUN pip install --target /srv/lib six\n\
+            "FROM tools\nMKDIR -p /srv\nRUN pip install --no-compile --target /srv/lib six\n\
              RUN sh -c \"python3 -c 'from pip._internal.models.index import PyPI; print(PyPI.simple_url)' > /srv/host\"\n\
              RUN sh -c \"echo $(cat /srv/host)/six/ > /srv/index\"\n\
              RUN sh -c \"curl -fsS -o /srv/curl $(cat /srv/index)\"\n\
