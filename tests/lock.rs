@@ -325,3 +325,78 @@ fn valid(text: &str) {
     let schema = schema::read("lock.json");
     schema::validate(&schema, &schema, &value).unwrap();
 }
+
+/// What no build of these tests writes.
+const EVERYTHING: &str = r#"version = 1
+
+[debian."trixie?include=jq"]
+mirror = "http://mirror.example/debian"
+date = 1700000000
+components = ["main"]
+keyring = "DIGEST"
+repositories = [
+  { suite = "trixie-updates", date = 1700000000 },
+  { name = "tools", url = "https://tools.example/apt", suite = "./", components = [], date = 1, key = "DIGEST" },
+]
+packages = [
+  { name = "apt", version = "2", arch = "amd64", path = "pool/a.deb", sha256 = "DIGEST", size = 1, essential = true },
+]
+included = [
+  { name = "jq", version = "1", arch = "all", path = "j.deb", sha256 = "DIGEST", size = 1, from = "tools", wanted = true },
+]
+
+[docker."registry.example/app:1.0"]
+digest = "sha256:DIGEST"
+
+[docker."registry.example/app:1.0".platforms."linux/amd64"]
+manifest = "sha256:DIGEST"
+config = "sha256:DIGEST"
+config-size = 1469
+date = 1700000000
+command = ["/bin/app"]
+layers = [
+  { digest = "sha256:DIGEST", size = 3, diff-id = "sha256:DIGEST", packing = "tar+gzip" },
+]
+
+[link.archive]
+url = "https://origin.example/a.tar.gz"
+path = "lib"
+sha256 = "DIGEST"
+size = 3
+strip = 1
+tree = "DIGEST"
+
+[link.git]
+git = "https://origin.example/lib.git"
+branch = "main"
+rev = "COMMIT"
+tree = "DIGEST"
+
+[layers.top]
+requests = [
+  { method = "POST", url = "http://origin.example/a", accept = "text/html", body = "DIGEST", status = 404 },
+]
+"#;
+
+#[test]
+fn the_schema_knows_every_section() {
+    let commit = "2c26b46b68ffc68ff99b453c1d30413413422d70";
+    let text = EVERYTHING.replace("DIGEST", &format!("{commit}{}", "0".repeat(24))).replace("COMMIT", commit);
+    let lock = raptor::lock::Lock::parse(std::path::Path::new("Raptor.lock"), &text).unwrap();
+    valid(&lock.render());
+    let schema = schema::read("lock.json");
+    for broken in [
+        ("version = 1", "version = 2"),
+        ("config-size", "config_size"),
+        ("tar+gzip", "zip"),
+        ("branch = \"main\"", "sha256 = \"main\""),
+        (commit, "COMMIT"),
+        ("size = 1,", "size = \"1\","),
+        ("suite = \"./\", ", ""),
+        ("status = 404", "status = 100"),
+    ] {
+        let text = text.replace(broken.0, broken.1);
+        let value: Value = toml_edit::de::from_str(&text).unwrap();
+        assert!(schema::validate(&schema, &schema, &value).is_err(), "{broken:?} passes");
+    }
+}

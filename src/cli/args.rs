@@ -146,7 +146,7 @@ pub enum Command {
     /// Move inputs of Raptor.lock forward, and print what changed
     ///
     /// Bases are pinned anew, and the requests of the RUN steps of the layers on them are recorded anew, which builds
-    /// these layers. Files of FETCH are downloaded anew. Of a layer, its own requests are recorded anew. What fails stays
+    /// these layers. Files of FETCH and packages are fetched anew. Of a layer, its own requests are recorded anew. What fails stays
     /// in Raptor.lock as it was.
     Update(Update),
     /// Start a machine from an image
@@ -432,7 +432,8 @@ pub struct Shell {
 
 #[derive(Debug, Args)]
 pub struct Update {
-    /// Bases (debian://REF or REF), URLs of FETCH, and layers, as they stand in Raptor.lock; without any, all
+    /// Bases (debian://REF, docker://REF or REF), URLs of FETCH, packages, and layers, as they stand in Raptor.lock;
+    /// without any, all
     #[arg(value_name = "NAME")]
     pub names: Vec<String>,
     /// Print the changes as JSON

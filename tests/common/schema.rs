@@ -89,6 +89,10 @@ fn matches(pattern: &str, text: &str) -> bool {
             text.strip_prefix(['E', 'W']).is_some_and(|it| all(it, |b| b.is_ascii_digit(), 4))
         }
         "^[0-9a-f]{64}$" => all(text, |b| matches!(b, b'0'..=b'9' | b'a'..=b'f'), 64),
+        "^[0-9a-f]{40}$" => all(text, |b| matches!(b, b'0'..=b'9' | b'a'..=b'f'), 40),
+        "^sha256:[0-9a-f]{64}$" => {
+            text.strip_prefix("sha256:").is_some_and(|it| matches("^[0-9a-f]{64}$", it))
+        }
         pattern => panic!("pattern {pattern}"),
     }
 }
