@@ -78,5 +78,9 @@ fn nothing_is_overwritten() {
 
     let ran = project.run(&["init", "-t", "none"]);
     assert_eq!(ran.status, Some(2));
-    assert!(ran.stderr.contains("there is no template `none`; known are: live, container"), "{}", ran.stderr);
+    assert!(
+        ran.stderr.contains("there is no template `none`; known are: live, disk, container"),
+        "{}",
+        ran.stderr
+    );
 }

@@ -25,13 +25,21 @@ struct Template {
 }
 
 /// The first is the usual one.
-const KNOWN: [Template; 2] = [
+const KNOWN: [Template; 3] = [
     Template {
         name: "live",
         about: "a Debian that starts from a CD or a USB stick",
         next: &[
             ("raptor make iso", "builds live.iso"),
             ("raptor vm iso", "starts it in a machine; the user is root, without a password"),
+        ],
+    },
+    Template {
+        name: "disk",
+        about: "a Debian on a disk, for a virtual machine or a computer",
+        next: &[
+            ("raptor make disk", "builds server.img"),
+            ("raptor vm disk", "starts it in a machine; the user is root, without a password"),
         ],
     },
     Template {

@@ -203,6 +203,10 @@ fn a_job_makes_its_image_first() {
     assert!(ran.stderr.contains("wrote made.img"), "{}", ran.stderr);
     project
         .fails(&["vm", "disks"], &["disks is neither a file nor a job of Raptor.toml", "has: disk, other"]);
+    project.fails(
+        &["vm", "disk", "--write"],
+        &["is lost when the job is made again\nhelp: ", " --write made.img"],
+    );
     project.fails(&["vm", "other"], &["job `other` makes no image: it names no output"]);
 }
 

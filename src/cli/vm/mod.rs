@@ -41,10 +41,10 @@ pub fn main(session: &Session, args: &Vm) -> Result<ExitCode, CliError> {
     if args.display != Display::None && qemu.is_none() {
         return Err(CliError::Usage("--display needs the host's QEMU: --qemu PROGRAM".to_owned()));
     }
-    let Some(path) = find(session, args)? else { return Ok(ExitCode::SUCCESS) };
-    let image = image::look(&path)?;
+    let Some(found) = find(session, args)? else { return Ok(ExitCode::SUCCESS) };
+    let image = image::look(&found.path)?;
     if session.global.no_act {
-        let machine = machine(session, args, &image, &session.store_dirs()?.0.join("tmp"))?;
+        let machine = machine(session, args, (&found, &image), &session.store_dirs()?.0.join("tmp"))?;
         let argv = match &qemu {
             Some(qemu) => machine.argv(&host::places(qemu, &machine)?),
             None => machine.argv(&container::places(&machine)),
@@ -53,7 +53,7 @@ pub fn main(session: &Session, args: &Vm) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     let files = Files(session.store()?.work_dir()?);
-    let machine = machine(session, args, &image, files.scratch())?;
+    let machine = machine(session, args, (&found, &image), files.scratch())?;
     make_scratch(args, &machine)?;
     let place = match &qemu {
         Some(qemu) => Place::Host(host::places(qemu, &machine)?),
@@ -174,16 +174,23 @@ fn host_qemu(args: &Vm) -> Option<PathBuf> {
     args.qemu.clone().or(named)
 }
 
-/// The image file; made first if a job makes it. None if it is not made because of `-n`.
-fn find(session: &Session, args: &Vm) -> Result<Option<PathBuf>, CliError> {
+/// The image file.
+struct Found {
+    path: PathBuf,
+    /// A job makes it, so it is the job's to change.
+    is_made: bool,
+}
+
+/// Finds the image; makes it first if a job does. None if it is not made because of `-n`.
+fn find(session: &Session, args: &Vm) -> Result<Option<Found>, CliError> {
     let path = Path::new(&args.image);
     if path.is_file() || !Path::new(MANIFEST).is_file() {
-        return Ok(Some(path.to_owned()));
+        return Ok(Some(Found { path: path.to_owned(), is_made: false }));
     }
     let project = Project::load(session, Path::new(MANIFEST))?;
     if !project.manifest.runs.contains_key(&args.image) {
         if path.exists() {
-            return Ok(Some(path.to_owned()));
+            return Ok(Some(Found { path: path.to_owned(), is_made: false }));
         }
         let known: Vec<&str> = project.manifest.runs.keys().map(String::as_str).collect();
         return Err(CliError::Named {
@@ -195,6 +202,14 @@ fn find(session: &Session, args: &Vm) -> Result<Option<PathBuf>, CliError> {
     let Some(output) = job.sources.get("output").and_then(|it| it.first()) else {
         return Err(CliError::Other(format!("job `{}` makes no image: it names no output", args.image)));
     };
+    let path = project.output(&output.path);
+    if args.write && args.drive.is_empty() {
+        return Err(CliError::Named {
+            message: "what a machine writes into the image of a job is lost when the job is made again"
+                .to_owned(),
+            hint: Some(format!("make the job, and start the file: raptor vm --write {}", path.display())),
+        });
+    }
     let make = Make {
         file: MANIFEST.into(),
         batch: false,
@@ -203,11 +218,16 @@ fn find(session: &Session, args: &Vm) -> Result<Option<PathBuf>, CliError> {
         timings: Timings::default(),
     };
     make::main(session, &make)?;
-    Ok((!session.global.no_act).then(|| project.output(&output.path)))
+    Ok((!session.global.no_act).then_some(Found { path, is_made: true }))
 }
 
 /// The machine that the options describe; empty disks are files in `scratch`.
-fn machine(session: &Session, args: &Vm, image: &Image, scratch: &Path) -> Result<Machine, CliError> {
+fn machine(
+    session: &Session,
+    args: &Vm,
+    (found, image): (&Found, &Image),
+    scratch: &Path,
+) -> Result<Machine, CliError> {
     let slot = match () {
         () if args.usb => Slot::Usb,
         () if image.is_cd => Slot::Cd,
@@ -219,7 +239,8 @@ fn machine(session: &Session, args: &Vm, image: &Image, scratch: &Path) -> Resul
         slot,
         kept: args.write && slot != Slot::Cd,
     };
-    let mut drives = vec![drive(image, slot)];
+    let first = drive(image, slot);
+    let mut drives = vec![Drive { kept: first.kept && !found.is_made, ..first }];
     for (idx, source) in args.drive.iter().enumerate() {
         drives.push(match source {
             DriveSource::Scratch(_) => {
@@ -227,8 +248,8 @@ fn machine(session: &Session, args: &Vm, image: &Image, scratch: &Path) -> Resul
                 Drive { path, format, slot: Slot::Disk, kept: true }
             }
             DriveSource::File { path, format } => {
-                let found = image::look(path)?;
-                Drive { format: format.unwrap_or(found.format), ..drive(&found, Slot::Disk) }
+                let more = image::look(path)?;
+                Drive { format: format.unwrap_or(more.format), ..drive(&more, Slot::Disk) }
             }
         });
     }
