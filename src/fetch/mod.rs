@@ -5,10 +5,12 @@
 pub mod debian;
 mod download;
 mod elsewhere;
+mod fill;
 mod http;
 mod link;
 mod oci;
 mod pace;
+mod partial;
 pub mod proxy;
 mod secret;
 mod settings;

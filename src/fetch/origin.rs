@@ -30,6 +30,8 @@ pub enum Answer {
     Chunked(Vec<u8>),
     /// Claims the whole body and closes after so many bytes (counted from the start of the answer).
     Cut(Vec<u8>, usize),
+    /// As `Cut`, with headers.
+    CutWith(Vec<(&'static str, String)>, Vec<u8>, usize),
     /// Sends the beginning, then is silent.
     Stall(Vec<u8>, usize),
     /// Sends a byte at a time, with this between them.
@@ -128,6 +130,12 @@ fn serve(stream: TcpStream, seen: &Mutex<Vec<Seen>>, stop: &AtomicBool, handler:
                 }
                 out.extend(b"0\r\n\r\n");
                 writer.write_all(&out)
+            }
+            Answer::CutWith(headers, body, n_sent) => {
+                let mut head = format!("HTTP/1.1 200 x\r\nContent-Length: {}\r\n", body.len());
+                headers.iter().for_each(|(name, value)| head += &format!("{name}: {value}\r\n"));
+                let _ = writer.write_all(&[head.as_bytes(), b"\r\n", &body[..n_sent]].concat());
+                return;
             }
             Answer::Cut(body, n_sent) => {
                 let head = format!("HTTP/1.1 200 x\r\nContent-Length: {}\r\n\r\n", body.len());

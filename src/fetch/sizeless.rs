@@ -1,20 +1,14 @@
 //! Downloads of files whose size nobody knows beforehand: pinned by a digest alone, or about to be pinned.
-//!
-//! What is known in full is downloaded by [`super::Wanted`], which can resume.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 
 use raptor_lang::stmt::Digest;
-use sha2::Digest as _;
 
-use super::http::{Call, Client, Error, Refused, request_error};
+use super::fill::{Expected, Filling};
+use super::http::{Client, Error};
+use super::partial::Partial;
 use crate::store::{Key, Store};
-
-/// Most bytes of such a file: a server that never ends must not fill the disk.
-const LIMIT: u64 = 64 << 30;
 
 /// A file that was downloaded into the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,98 +33,19 @@ impl Client {
         on_bytes: &(dyn Fn(u64) + Sync),
         cancel: &AtomicBool,
     ) -> Result<Downloaded, Error> {
+        let name = urls.first().map_or("", String::as_str);
+        let expected = Expected { digest: expected, size: None };
+        let filling = Filling { client: self, name, expected, on_position: on_bytes, cancel };
+        // What has no digest has no name by which a later process would find it.
         let work = store.work_dir()?;
-        let path = work.path().join("body");
-        let attempt = Attempt { client: self, expected, path: &path, on_bytes, cancel };
-        let mut failures = Vec::new();
-        let cached = cached.into_iter().flat_map(|key| self.in_caches(key));
-        for place in urls.iter().cloned().map(Ok).chain(cached) {
-            match place.and_then(|url| attempt.patiently(&url)) {
-                Ok((sha256, size)) => {
-                    return Ok(Downloaded { path: store.add_fetched(&path, &sha256, size)?, sha256, size });
-                }
-                Err(Error::Cancelled) => return Err(Error::Cancelled),
-                Err(error) => failures.push(error),
-            }
-        }
-        let name = urls.first().cloned().unwrap_or_default();
-        match failures.pop() {
-            None => Err(Error::Wanted { name, reason: "there is no URL to fetch it from".into() }),
-            Some(only) if failures.is_empty() => Err(only),
-            Some(last) => {
-                failures.push(last);
-                Err(Error::Everywhere { name, failures })
-            }
-        }
-    }
-}
-
-/// What is the same for every URL of a file.
-struct Attempt<'a> {
-    client: &'a Client,
-    expected: Option<&'a Digest>,
-    path: &'a Path,
-    on_bytes: &'a (dyn Fn(u64) + Sync),
-    cancel: &'a AtomicBool,
-}
-
-impl Attempt<'_> {
-    /// Digest (sha256) and size of what came.
-    fn patiently(&self, url: &str) -> Result<(String, u64), Error> {
-        let mut patience = self.client.patience();
-        loop {
-            let refused = match self.once(url) {
-                Ok(done) => return Ok(done),
-                Err(refused) => refused,
-            };
-            if !refused.failure.is_transient() || !patience.again(refused.retry_after, self.cancel) {
-                let cancelled = self.cancel.load(Ordering::Relaxed);
-                return Err(if cancelled { Error::Cancelled } else { refused.failure });
-            }
-        }
-    }
-
-    fn once(&self, url: &str) -> Result<(String, u64), Refused> {
-        let named = |source| Error::File { path: self.path.to_path_buf(), source };
-        let response = self.client.call(&Call::get(url))?;
-        Refused::unless_ok(url, &response)?;
-        let mut file = File::create(self.path).map_err(named)?;
-        let mut body = self.client.reader(response);
-        let (mut sha256, mut blake3) = (sha2::Sha256::new(), blake3::Hasher::new());
-        let mut size = 0;
-        let mut buffer = vec![0; 64 * 1024];
-        loop {
-            if self.cancel.load(Ordering::Relaxed) {
-                return Err(Error::Cancelled.into());
-            }
-            let n_read = body.read(&mut buffer).map_err(|err| request_error(url, err.into()))?;
-            let bytes = buffer.get(..n_read).unwrap_or_default();
-            if bytes.is_empty() {
-                break;
-            }
-            size += n_read as u64;
-            if size > LIMIT {
-                return Err(Error::TooLong { url: url.to_owned(), limit: LIMIT }.into());
-            }
-            file.write_all(bytes).map_err(named)?;
-            sha256.update(bytes);
-            if matches!(self.expected, Some(Digest::Blake3(_))) {
-                blake3.update(bytes);
-            }
-            (self.on_bytes)(size);
-        }
-        let sha256 = format!("{:x}", sha256.finalize());
-        let (kind, expected, found) = match self.expected {
-            None => return Ok((sha256, size)),
-            Some(Digest::Sha256(expected)) => ("sha256", expected, sha256.clone()),
-            Some(Digest::Blake3(expected)) => ("blake3", expected, blake3.finalize().to_hex().to_string()),
+        let mut partial = match expected.digest {
+            Some(digest) => Partial::open(store, digest, cancel)?,
+            None => Partial::private(&work.path().join("body"))?,
         };
-        match found == *expected {
-            true => Ok((sha256, size)),
-            false => {
-                Err(Error::Digest { url: url.to_owned(), kind, expected: expected.clone(), found }.into())
-            }
-        }
+        let cached = cached.into_iter().flat_map(|key| self.in_caches(key));
+        filling.complete(&mut partial, urls, cached)?;
+        let (sha256, size) = (partial.sha256(), partial.len);
+        Ok(Downloaded { path: store.add_fetched(&partial.path, &sha256, size)?, sha256, size })
     }
 }
 
@@ -196,5 +111,81 @@ mod tests {
             let found = download(std::slice::from_ref(&url), Some(&digest)).unwrap_err();
             assert_eq!(found, format!("{url}: wrong content: {expected}"));
         }
+    }
+
+    #[test]
+    fn what_was_cut_goes_on() {
+        let body = noise(200_000);
+        for (digest, tag) in [
+            (Some(Digest::Sha256(sha256(&body))), ""),
+            (Some(Digest::Blake3(blake3::hash(&body).to_hex().to_string())), ""),
+            // Without a digest only as long as it is the same version.
+            (None, "\"v1\""),
+            (None, "W/\"v1\""),
+        ] {
+            let served = body.clone();
+            let origin = Origin::start(move |_, before| match before {
+                0 => Answer::CutWith(vec![("ETag", tag.to_owned())], served.clone(), 70_000),
+                _ => Answer::Full(200, vec![("ETag", tag.to_owned())], served.clone()),
+            });
+            assert!(
+                download(&[origin.url("/a")], digest.as_ref()) == Ok((body.clone(), 200_000)),
+                "{digest:?} {tag}"
+            );
+            let again = &origin.seen()[1].headers;
+            let range = again.get("range").map(String::as_str);
+            let condition = again.get("if-range").map(String::as_str);
+            let resumes = digest.is_some() || tag == "\"v1\"";
+            assert_eq!(range, resumes.then_some("bytes=70000-"), "{digest:?} {tag}");
+            assert_eq!(condition, (resumes && digest.is_none()).then_some(tag));
+        }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_goes_on() {
+        let body = noise(100_000);
+        let served = body.clone();
+        let origin = Origin::start(move |_, _| ok(served.clone()));
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("store")).unwrap();
+        let digest = Digest::Sha256(sha256(&body));
+        for there in [40_000, 100_000] {
+            std::fs::write(store.root().join("partial").join(sha256(&body)), &body[..there]).unwrap();
+            let never = AtomicBool::new(false);
+            let done =
+                client().download_sizeless(&[origin.url("/a")], Some(&digest), None, &store, &|_| {}, &never);
+            assert_eq!(std::fs::read(done.unwrap().path).unwrap(), body);
+            let range = origin.seen().pop().unwrap().headers["range"].clone();
+            assert_eq!(range, format!("bytes={there}-"));
+        }
+        assert_eq!(std::fs::read_dir(store.root().join("partial")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn several_places_are_all_asked_before_any_is_waited_for() {
+        let body = noise(1000);
+        let served = body.clone();
+        let origin = Origin::start(move |seen, before| match (seen.target.as_str(), before) {
+            ("/busy", 0) => Answer::Full(503, vec![], vec![]),
+            ("/busy" | "/good", _) => ok(served.clone()),
+            _ => Answer::Full(404, vec![], vec![]),
+        });
+        let urls = |paths: &[&str]| paths.iter().map(|it| origin.url(it)).collect::<Vec<_>>();
+        let digest = Digest::Sha256(sha256(&body));
+        let targets =
+            |from: usize| origin.seen()[from..].iter().map(|it| it.target.clone()).collect::<Vec<_>>();
+        assert!(download(&urls(&["/busy", "/good"]), Some(&digest)).is_ok());
+        assert_eq!(targets(0), ["/busy", "/good"]);
+        let other = Origin::start({
+            let body = body.clone();
+            move |seen, before| match (seen.target.as_str(), before) {
+                ("/busy", 0) => Answer::Full(503, vec![], vec![]),
+                ("/busy", _) => ok(body.clone()),
+                _ => Answer::Full(404, vec![], vec![]),
+            }
+        });
+        assert!(download(&[other.url("/busy"), other.url("/gone")], Some(&digest)).is_ok());
+        let seen: Vec<_> = other.seen().iter().map(|it| it.target.clone()).collect();
+        assert_eq!(seen, ["/busy", "/gone", "/busy"]);
     }
 }

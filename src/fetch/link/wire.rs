@@ -179,7 +179,7 @@ impl Exchange<'_> {
             head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat());
         }
         self.head = Cursor::new(head);
-        self.answer = Some(BufReader::new(Box::new(response.into_body().into_reader())));
+        self.answer = Some(BufReader::new(Box::new(self.client.reader(response))));
         Ok(end)
     }
 
