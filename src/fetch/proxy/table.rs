@@ -59,7 +59,7 @@ pub struct Claim<'a> {
     key: Key,
     known: bool,
     /// The answer to strangers, which stays if there is no other.
-    before: Option<Answer>,
+    before: Option<Box<Answer>>,
 }
 
 impl Table {
@@ -81,7 +81,7 @@ impl Table {
                     inner = self.changed.wait(inner).unwrap_or_else(|poisoned| poisoned.into_inner())
                 }
                 _ => {
-                    let before = inner.answers.insert(key.clone(), None).flatten();
+                    let before = inner.answers.insert(key.clone(), None).flatten().map(Box::new);
                     return Err(Claim { table: self, key: key.clone(), known, before });
                 }
             }
@@ -143,7 +143,7 @@ impl Drop for Claim<'_> {
         let mut inner = self.table.lock();
         if inner.answers.get(&self.key).is_some_and(Option::is_none) {
             match self.before.take() {
-                Some(before) => inner.answers.insert(self.key.clone(), Some(before)),
+                Some(before) => inner.answers.insert(self.key.clone(), Some(*before)),
                 None => inner.answers.remove(&self.key),
             };
         }
