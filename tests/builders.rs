@@ -51,8 +51,11 @@ const TARGETS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Jobs: name, builder, input, environment. The output has the name of the job.
-const JOBS: &[(&str, &str, &str, &[(&str, &str)])] = &[
+/// Name, builder, input, environment.
+type Job = (&'static str, &'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// The output of a job has its name.
+const JOBS: &[Job] = &[
     ("tar", "tar", "top", &[]),
     ("tar.gz", "tar", "top", &[("COMPRESSION", "gzip")]),
     ("docker", "docker-image", "top\", \"boot", containers::DOCKER),

@@ -54,7 +54,7 @@ make_disk() {
             at=$((at + mb))
         done
     } >"$output.table"
-    sfdisk --quiet --no-tell-kernel --no-reread "$output" <"$output.table"
+    sfdisk --quiet --no-tell-kernel --no-reread --wipe never --wipe-partitions never "$output" <"$output.table"
     rm "$output.table"
     install_bios "$output" "$early"
 }

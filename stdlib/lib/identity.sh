@@ -1,9 +1,10 @@
 # The identifiers of an image follow from what it is made of: the same image has the same, and another has others.
 # Needs tar.sh. To be sourced.
 
-# tree_digest DIR: prints a digest of all that is in DIR: names, contents, owners, modes, attributes and times.
+# tree_digest DIR: prints a digest of all that is in DIR: names, contents, owners, modes, attributes and times. What the
+# store keeps of whiteouts besides their names does not count.
 tree_digest() {
-    plain_tar --create --directory "$1" . | sha256sum | cut -c 1-64
+    fixed plain_tar --create --directory "$1" . | sha256sum | cut -c 1-64
 }
 
 # identify TEXT…: sets what all identifiers of this image follow from, and the random bytes of `fixed` as well.
