@@ -82,6 +82,8 @@ fn sound(project: &Project) {
 }
 
 const LOCKED: &[&str] = &["--locked", "realize", "top"];
+/// The same, and every failure is told, not the first.
+const LOCKED_ALL: &[&str] = &["--locked", "-k", "realize", "top"];
 
 #[test]
 fn a_cache_has_what_is_gone_upstream() {
@@ -101,7 +103,7 @@ fn a_cache_has_what_is_gone_upstream() {
             &lost,
             &internet,
             &[],
-            LOCKED,
+            LOCKED_ALL,
             &[&pinned, &format!("help: to move on to what is there now: raptor update {URL}/pinned")],
         );
 
@@ -131,7 +133,7 @@ fn a_cache_has_what_is_gone_upstream() {
             &careful,
             &internet,
             &env,
-            LOCKED,
+            LOCKED_ALL,
             &["/pinned: the server answered 404", &format!("{CACHE}/trees/")],
         );
 
@@ -360,9 +362,7 @@ fn faults_of_servers_end_in_the_right_result_or_a_clear_error() {
                 match error {
                     None => assert_eq!(&realized(&project, &internet, &[], LOCKED), tree, "{what}"),
                     Some(error) => {
-                        // Each of them is told.
-                        let args = [LOCKED, &["-k"]].concat();
-                        fails(&project, &internet, &[], &args, &[error, "/pinned", "/known"]);
+                        fails(&project, &internet, &[], LOCKED_ALL, &[error, "/pinned", "/known"]);
                     }
                 }
                 sound(&project);
