@@ -46,7 +46,8 @@ make_initrd() {
         options+=(--install 'cut dd head od sed sha256sum tr')
     fi
     mkdir -p /var/tmp/dracut
-    # Names in it follow from nothing but this directory; devices the kernel makes itself.
+    # Names in it follow from nothing but this directory; devices the kernel makes itself; Debian's programs are
+    # stripped already.
     DRACUT_NO_MKNOD=1 dracut --force --quiet --reproducible --tmpdir /var/tmp/dracut \
         --no-hostonly --no-hostonly-cmdline --no-early-microcode --nostrip \
         --kmoddir "$modules" --fwdir "${modules%/modules/*}/firmware" \

@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a machine may take to its login prompt; a busy computer without KVM needs a minute or two.
-const BOOT: Duration = Duration::from_secs(600);
+const BOOT: Duration = Duration::from_secs(1200);
 /// How long everything else may take.
-const ANSWER: Duration = Duration::from_secs(120);
+const ANSWER: Duration = Duration::from_secs(300);
 
 /// UEFI firmware and its empty settings (Debian package ovmf).
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
