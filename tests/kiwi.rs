@@ -144,7 +144,7 @@ fn a_medium_has_what_those_of_kiwi_have() {
         "set timeout=3",
         "if serial --unit=0 --speed=115200; then",
         "menuentry 'My system (1.0)' --class os --unrestricted {",
-        "    linux  ($root)/boot/x86_64/loader/linux ${extra_cmdline} ${isoboot} root=live:CDLABEL=CDROM rd.live.image \
+        "    linux  ($root)/boot/x86_64/loader/linux ${extra_cmdline} ${isoboot} no_timer_check root=live:CDLABEL=CDROM rd.live.image \
          rd.live.overlay.persistent rd.live.overlay.cowfs=ext4 console=tty0 console=ttyS0,115200",
         "menuentry 'Failsafe -- My system (1.0)' --class os --unrestricted {",
         "menuentry 'Boot from Hard Disk' --class drive-harddisk --unrestricted {",
@@ -172,7 +172,7 @@ fn a_medium_has_what_those_of_kiwi_have() {
 fn a_medium_is_as_its_parameters_say() {
     let medium = media::built("dmsquash");
     let menu = media::text(&medium, "/boot/grub/grub.cfg");
-    let args = "rd.live.check quiet=\\'\\$\\(x\\)\\'";
+    let args = "no_timer_check rd.live.check quiet=\\'\\$\\(x\\)\\'";
     for line in [
         &format!(
             "    linux  ($root)/boot/x86_64/loader/linux ${{extra_cmdline}} ${{isoboot}} {args} \

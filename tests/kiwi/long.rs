@@ -150,7 +150,7 @@ impl Kernel {
             let path = format!("/boot/x86_64/loader/{file}");
             media::extract(&media::built(job), &path, &dir.path().join(file));
         }
-        Kernel { dir, args: format!("{args} rd.live.image console=ttyS0,115200") }
+        Kernel { dir, args: format!("{args} rd.live.image no_timer_check console=ttyS0,115200") }
     }
 
     fn start(
