@@ -26,8 +26,11 @@ const JOBS: [(&str, &str); 4] = [
         "hybridpersistent = true, hybridpersistent_filesystem = \"xfs\", mediacheck = true, timeout = 1, \
              partition_table = \"msdos\", kernelcmdline = \"no_timer_check mediacheck=1\"",
     ),
-    ("kept", "flags = \"dmsquash\", hybridpersistent = true, network = true, timeout = 1, volid = \"KEPT\", \
-               kernelcmdline = \"no_timer_check\""),
+    (
+        "kept",
+        "flags = \"dmsquash\", hybridpersistent = true, network = true, timeout = 1, volid = \"KEPT\", \
+               kernelcmdline = \"no_timer_check\"",
+    ),
 ];
 
 /// The system of examples/live with these jobs.
