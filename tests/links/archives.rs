@@ -99,5 +99,6 @@ fn nothing_is_read_through_a_package_that_is_not_in_it() {
         assert_eq!(ran.status, Some(1), "{target}: {}", ran.stdout);
         assert!(ran.stderr.contains(&format!("$lib/{target}.rapt:1:")), "{target}: {}", ran.stderr);
     }
-    assert_eq!(project.ok(&["dump", "$lib.i"]).lines().last(), Some("CMD false true"));
+    let dumped = project.ok(&["dump", "$lib.i"]);
+    assert!(dumped.contains("CMD false true\n"), "{dumped}");
 }
