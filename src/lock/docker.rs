@@ -192,9 +192,9 @@ mod tests {
             (
                 "digest = \"sha256:2c",
                 "digest = \"2c",
-                "4:10: `digest` is not `sha256:` and 64 lower-case hex digits",
+                "5:10: `digest` is not `sha256:` and 64 lower-case hex digits",
             ),
-            ("sha256:28", "sha256:XX", "12:14: `digest` is not"),
+            ("sha256:28", "sha256:XX", "14:14: `digest` is not"),
             ("size = 28,", "size = -1,", "`size` is negative"),
             ("size = 28, diff", "size = 29, diff", "this layer is here with another size, too"),
             ("tar+zstd", "tar+xz", "is not `tar`, `tar+gzip` or `tar+zstd`"),

@@ -273,6 +273,6 @@ mod tests {
             assert_eq!(shown(text, host, path), expected, "{host}/{path}");
         }
         let damaged = "{\"auths\": {\"a\": {\"auth\": hush}}}";
-        assert_eq!(shown(damaged, "a", "b"), "/config.json: not a file of credentials: line 1, column 27");
+        assert_eq!(shown(damaged, "a", "b"), "/config.json: not a file of credentials: line 1, column 26");
     }
 }
