@@ -1,6 +1,7 @@
 //! Downloads against a real server: resuming, cuts, lies, several places, several at a time.
 
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use super::super::origin::{Answer, Origin, client, noise, ok, settings, sha256};
 use super::super::{Elsewhere, Settings};
@@ -230,7 +231,7 @@ fn servers_that_send_next_to_nothing_are_given_up() {
         assert!(error.is_transient(), "{error}");
         let asked = origin.seen().iter().filter(|seen| seen.target == path).count();
         assert_eq!(asked, 3, "a few bytes more are no progress");
-        let expected = Some(&raptor_lang::stmt::Digest::Sha256(wanted.sha256.clone()));
+        let expected = Some(&Digest::Sha256(wanted.sha256.clone()));
         let key = Some(&Key::new([0; 32]));
         let stop = AtomicBool::new(false);
         let error =

@@ -99,7 +99,7 @@ impl<'a> Http for Wire<'a> {
         if end != url {
             // git does not follow redirects that change what is asked for, and never out of TLS.
             let base =
-                end.strip_suffix(tail).filter(|_| !(url.starts_with("https:") && !end.starts_with("https:")));
+                end.strip_suffix(tail).filter(|_| !url.starts_with("https:") || end.starts_with("https:"));
             let Some(base) = base else {
                 let message = format!("{url}: a redirect to {end} is not followed");
                 return Err(gix::Error::from_error(std::io::Error::other(message)));
