@@ -22,7 +22,7 @@ pub fn main(session: &Session, args: &args::Lock) -> Result<ExitCode, CliError> 
         true => Targets::everything(&project)?.some()?,
         false => Targets::named(&project, &args.targets, &args.with.parameters())?,
     };
-    if args.check || session.global.no_act {
+    if session.global.no_act {
         return look(session, &project, &targets, args);
     }
     let before = project.lock();

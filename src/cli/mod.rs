@@ -76,6 +76,8 @@ pub fn main(argv: Vec<OsString>) -> ExitCode {
     let mut global = cli.global;
     // A step that is not done again asks for nothing anew.
     global.no_checkpoints |= matches!(cli.command, Command::Update(_));
+    // Who only looks pins nothing, not even packages.
+    global.no_act |= matches!(&cli.command, Command::Lock(lock) if lock.check);
     let session = session::Session::new(global, ui.clone(), cancel.clone(), signals);
     let timings = cli.command.timings().cloned();
     if let Err(err) = report::check_place(timings.as_ref().and_then(|it| it.timings.as_deref())) {

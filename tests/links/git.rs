@@ -19,6 +19,8 @@ fn a_branch_is_pinned_until_the_lock_forgets_it() {
         let project = project(who, &format!("{{ git = \"{url}\", branch = \"main\" }}"));
         project.fails(&["build", "--locked", "t"], &["error[E0309]", "Raptor.toml:2:7", "`lib`"]);
         project.fails(&["check", "--offline", "t"], &["error[E0309]", "Raptor.toml:2:7"]);
+        project.fails(&["lock", "--check", "t"], &["error[E0309]", "Raptor.toml:2:7"]);
+        assert!(!project.path("Raptor.lock").exists());
         let built = realize(&project, &["t"]);
         assert_eq!(text(&built), "first");
         let lock = project.read("Raptor.lock");
@@ -43,8 +45,9 @@ fn a_branch_is_pinned_until_the_lock_forgets_it() {
         assert_eq!(realize(&again, &["--locked", "t"]).file_name(), built.file_name());
         assert_eq!(again.read("Raptor.lock"), lock);
 
-        again.write("Raptor.lock", "version = 1\n");
-        assert_eq!(text(&realize(&again, &["t"])), "second");
+        let changes = again.ok(&["update", "$lib"]);
+        assert!(changes.contains("changed $lib") && changes.contains(&first[..12]), "{changes}");
+        assert_eq!(text(&realize(&again, &["--locked", "t"])), "second");
         assert!(again.read("Raptor.lock").contains(&repository.head()));
     }
 }

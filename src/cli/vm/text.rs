@@ -41,6 +41,8 @@ impl Text {
             (State::Escape, b'[') => (State::Control, None),
             (State::Escape, b']') => (State::Command, None),
             (State::Escape | State::Selection, 0x20..=0x2f) => (State::Selection, None),
+            // No sequence: the begin of a character.
+            (State::Escape, 0x80..) => (State::Plain, Some(byte)),
             (State::Control, 0x20..=0x3f) => (State::Control, None),
             (State::Command, byte) if byte != 7 => (State::Command, None),
             (State::Plain, b'\n' | b'\t') => (State::Plain, Some(byte)),
@@ -58,12 +60,13 @@ mod tests {
 
     #[test]
     fn text_of_consoles() {
-        let cases: [(&[&[u8]], &str); 6] = [
+        let cases: [(&[&[u8]], &str); 7] = [
             (&[b"plain\r\n\ttext\0\x07"], "plain\n\ttext"),
             (&[b"[  \x1b[0;32mOK", b"\x1b[", b"0m  ] x"], "[  OK  ] x"),
             (&[b"\x1b(B\x1b)0\x1b7\x1b[?25la\x1b8"], "a"),
             (&[b"\x1b]0;title\x07a\x1b]0;title\x1b\\b"], "ab"),
             (&[b"caf\xc3", b"\xa9 \xff."], "caf\u{e9} \u{fffd}."),
+            (&[b"a\x1b\xe2\x80\xa6b"], "a\u{2026}b"),
             (&[b"\x1b[2J\x1b[01;01H\x1b[=3hUEFI"], "UEFI"),
         ];
         for (pieces, expected) in cases {
