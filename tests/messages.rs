@@ -419,7 +419,11 @@ fn what_is_right_is_silent() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|it| it == "rapt") {
                 let stem = path.file_stem().unwrap().to_str().unwrap();
-                checks.push(vec!["check".to_owned(), format!("$std.{}{stem}", dir.replace('/', "."))]);
+                let instance = if stem.ends_with('@') { "x" } else { "" };
+                checks.push(vec![
+                    "check".to_owned(),
+                    format!("$std.{}{stem}{instance}", dir.replace('/', ".")),
+                ]);
             }
         }
     }

@@ -178,6 +178,7 @@ fn is_beyond_grammar(error: &SyntaxError) -> bool {
         Code::TooDeep => true,
         Code::BadExpression => error.message.starts_with("the number "),
         Code::BadOption => error.message.starts_with("`--each` works only"),
+        Code::BadReference => error.label == "not a Debian base",
         Code::BadHeredoc => error.message.starts_with("the script is longer"),
         _ => false,
     }

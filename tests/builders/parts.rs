@@ -56,9 +56,10 @@ fn file_systems_have_the_target() {
 #[test]
 fn xfs_has_the_target_but_for_hard_links() {
     let mut expected = expected("plain");
-    let line = expected.get_mut("usr/bin/ping6").unwrap();
-    assert!(line.ends_with(" = usr/bin/ping"), "{line}");
-    *line = line.trim_end_matches(" = usr/bin/ping").to_owned();
+    assert!(expected["usr/bin/ping6"].ends_with(" = usr/bin/ping"), "{expected:?}");
+    for line in expected.values_mut() {
+        *line = line.split(" = ").next().unwrap().to_owned();
+    }
     assert_same("xfs", &mounted(&output("xfs"), "xfs", 0), &expected);
 }
 

@@ -436,10 +436,15 @@ pub(super) fn line_above_continues(text: &str, offset: usize) -> bool {
 
 /// Text for a message: one line, and not a long one.
 fn shorten(text: &str) -> String {
+    shorten_to(60, text)
+}
+
+/// The same, of so many characters at most.
+fn shorten_to(max: usize, text: &str) -> String {
     let mut short = String::new();
     for (n, c) in text.chars().enumerate() {
         match c {
-            _ if n == 60 => {
+            _ if n == max => {
                 short.push('…');
                 break;
             }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::options::Extra;
-use super::{Parser, Step, shorten};
+use super::{Parser, Step, shorten, shorten_to};
 use crate::def::{DebianRequest, is_segment};
 use crate::diag::Code;
 use crate::stmt::ImageFormat;
@@ -71,7 +71,7 @@ impl Parser<'_> {
         self.path("a suite")?;
         match reference.parse::<DebianRequest>() {
             Err(error) if !templated => {
-                let message = shorten(&error.to_string());
+                let message = shorten_to(160, &error.to_string());
                 let error = SyntaxError::new(Code::BadReference, range, message, "not a Debian base");
                 self.fail(error.with_hint(
                     "for example `debian://trixie` or `debian://trixie?include=curl&suites=updates,security`",
