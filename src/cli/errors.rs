@@ -62,6 +62,11 @@ fn failed(n: usize) -> String {
 }
 
 impl CliError {
+    /// The end of what a signal has ended.
+    pub fn interrupted() -> CliError {
+        CliError::Other("interrupted".to_owned())
+    }
+
     /// Exit code of the command.
     pub fn exit_code(&self) -> u8 {
         match self {

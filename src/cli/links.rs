@@ -224,7 +224,7 @@ impl Linking<'_> {
         }
         let key = blake3::hash(format!("raptor-link-1\0{name}\0{source:?}").as_bytes());
         let alone = store.wait_lock(&Key::new(*key.as_bytes()), &session.cancel)?;
-        let _alone = alone.ok_or_else(interrupted)?;
+        let _alone = alone.ok_or_else(CliError::interrupted)?;
         // Another process may have been quicker.
         project.reload_lock()?;
         let pinned = pin(project, &name, source);
@@ -244,7 +244,7 @@ impl Linking<'_> {
         let fetched = session.client()?.link(source, pinned.as_ref(), &job);
         busy.finish_and_clear();
         if session.cancel.load(Ordering::Relaxed) {
-            return Err(interrupted());
+            return Err(CliError::interrupted());
         }
         let fetched = match fetched {
             Ok(fetched) => fetched,
@@ -322,8 +322,4 @@ fn clash(name: &str, project: Option<Span>, package: Span) -> Diagnostic {
 
 fn plain<T: Clone>(entries: &BTreeMap<String, Spanned<T>>) -> BTreeMap<String, T> {
     entries.iter().map(|(name, it)| (name.clone(), it.value.clone())).collect()
-}
-
-fn interrupted() -> CliError {
-    CliError::Other("interrupted".into())
 }

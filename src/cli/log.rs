@@ -45,7 +45,7 @@ fn print(session: &Session, store: &Store, args: &Log, target: &str) -> Result<E
                 return Ok(ExitCode::SUCCESS);
             }
             if session.cancel.load(Ordering::Relaxed) {
-                return Err(CliError::Other("interrupted".to_owned()));
+                return Err(CliError::interrupted());
             }
         }
     }

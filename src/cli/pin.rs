@@ -53,7 +53,7 @@ pub fn pin(
         Unpinned::Docker(reference) => {
             let pin = match image::pin(session, reference)? {
                 Ok(pin) => pin,
-                Err(fetch::Error::Cancelled) => return Err(interrupted()),
+                Err(fetch::Error::Cancelled) => return Err(CliError::interrupted()),
                 Err(error) => {
                     let message = format!("cannot pin docker://{reference}: {}", with_sources(&error));
                     let hint = error.hint().unwrap_or("an image is looked up once, to pin it in the lock");
@@ -68,7 +68,7 @@ pub fn pin(
             let Some(url) = urls.first() else { return Ok(()) };
             let store = session.store()?;
             let key = Key::new(*blake3::hash(format!("raptor-pin-1\0{url}").as_bytes()).as_bytes());
-            let _alone = store.wait_lock(&key, &session.cancel)?.ok_or_else(interrupted)?;
+            let _alone = store.wait_lock(&key, &session.cancel)?.ok_or_else(CliError::interrupted)?;
             if project.is_fetch_pinned(url)? {
                 return Ok(());
             }
@@ -100,11 +100,7 @@ fn pin_file(
     let found = client.download_sizeless(urls, None, None, store, &|_| {}, &session.cancel);
     busy.finish_and_clear();
     if session.cancel.load(Ordering::Relaxed) {
-        return Err(interrupted());
+        return Err(CliError::interrupted());
     }
     Ok(found.map(|it| FilePin { sha256: it.sha256, size: it.size }))
-}
-
-fn interrupted() -> CliError {
-    CliError::Other("interrupted".into())
 }

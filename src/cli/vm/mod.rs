@@ -157,7 +157,7 @@ impl Running<'_> {
 
     fn interrupted(&self) -> CliError {
         self.session.cancel.store(true, Ordering::Relaxed);
-        CliError::Other("interrupted".to_owned())
+        CliError::interrupted()
     }
 
     fn took_too_long(&self, what: &str) -> CliError {
